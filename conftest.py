@@ -1,0 +1,3 @@
+"""Fixtures every package's tests share."""
+
+pytest_plugins = ["common.testing"]

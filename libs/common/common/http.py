@@ -1,0 +1,146 @@
+"""Calls to our other services: one client per callee, every wait bounded, trace and identity passed on."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+from httpx_aiohttp import HttpxAiohttpClient
+from opentelemetry import propagate
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+
+from common import logs
+from common.errors import AppError, NotFoundError, Text, UnavailableError, UpstreamError, UpstreamTimeoutError
+
+Reply = TypeVar("Reply")
+
+RENEW_BEFORE_SECONDS = 60
+
+
+async def _propagate(request: httpx.Request) -> None:
+    """Trace context and request id travel with every call."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    request.headers.update(carrier)
+    if known := logs.request_id.get():
+        request.headers["X-Request-ID"] = known
+
+
+@asynccontextmanager
+async def http_client(
+    base_url: str, *, read_timeout: float = 10.0, connections: int = 100, auth: httpx.Auth | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of one service; timeouts in seconds."""
+    async with HttpxAiohttpClient(
+        base_url=base_url,
+        auth=auth,
+        timeout=httpx.Timeout(read_timeout, connect=2.0, pool=2.0),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        event_hooks={"request": [_propagate]},
+        trust_env=False,
+    ) as client:
+        yield client
+
+
+class _Token(BaseModel):
+    access_token: str
+    expires_in: int
+
+
+class ServiceAuth(httpx.Auth):
+    """Signs calls to `audience` with a client-credentials token (RFC 6749 §4.4), fetched once and renewed in time."""
+
+    def __init__(
+        self,
+        auth_client: httpx.AsyncClient,
+        *,
+        client_id: str,
+        client_secret: SecretStr,
+        audience: str,
+        scope: str,
+    ) -> None:
+        self._client = auth_client
+        self._form = {
+            "grant_type": "client_credentials",
+            "client_id": client_id,
+            "client_secret": client_secret.get_secret_value(),
+            "audience": audience,
+            "scope": scope,
+        }
+        self._token = ""
+        self._renew_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncIterator[httpx.Request]:  # type: ignore[override]
+        """Add the bearer token; httpx types this as a generator that also receives."""
+        request.headers["Authorization"] = f"Bearer {await self._current()}"
+        yield request
+
+    async def _current(self) -> str:
+        async with self._lock:
+            if time.monotonic() >= self._renew_at:
+                token = await call(self._client, "POST", "/internal/token", _Token, data=self._form)
+                self._token = token.access_token
+                self._renew_at = time.monotonic() + max(token.expires_in - RENEW_BEFORE_SECONDS, 1)
+            return self._token
+
+
+async def call(
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    reply: type[Reply],
+    *,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Reply:
+    """One call to another service; `options` are httpx's (`json`, `params`, `data`, `content`, `timeout`).
+
+    Raises NotFoundError for its 404, UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503,
+    UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the reply we read.
+    """
+    try:
+        response = await client.request(method, path, headers=headers, **options)
+    except httpx.TimeoutException as error:
+        raise UpstreamTimeoutError from error
+    except httpx.ConnectError as error:
+        raise UnavailableError from error
+    except httpx.HTTPError as error:
+        raise UpstreamError from error
+    if response.is_error:
+        raise _failure(response)
+    try:
+        return TypeAdapter(reply).validate_json(response.content)
+    except ValidationError as error:
+        raise UpstreamError from error
+
+
+class UpstreamProblemError(AppError):
+    """Another service refused the call; its status, code and words are kept for our own caller."""
+
+    def __init__(self, response: httpx.Response, document: Mapping[str, Any]) -> None:
+        detail = str(document.get("detail", ""))
+        super().__init__(Text(detail, detail), errors=document.get("errors") or ())
+        title = str(document.get("title", ""))
+        self.__dict__.update(
+            status=response.status_code,
+            code=str(document.get("code", "upstream_refused")),
+            title=Text(title, title),
+        )
+
+
+def _failure(response: httpx.Response) -> AppError:
+    if response.status_code == 404:
+        return NotFoundError()
+    if response.status_code == 503:
+        return UnavailableError()
+    try:
+        document = response.json()
+    except ValueError:
+        return UpstreamError()
+    # 401 and 403 speak of our own token, which the caller can do nothing about.
+    if not isinstance(document, dict) or response.status_code in (401, 403) or response.status_code >= 500:
+        return UpstreamError()
+    return UpstreamProblemError(response, document)

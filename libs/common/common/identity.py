@@ -1,0 +1,255 @@
+"""Who is calling: bearer tokens verified the same way in every service, roles, and scopes of services."""
+
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import httpx
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from jose import JOSEError, jwk, jwt
+from jose.backends.base import Key
+from prometheus_client import Counter
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import ForbiddenError, Text, UnauthorizedError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+PLAYER_AUDIENCE = "dugout"
+ACTOR_HEADER = "Dugout-Actor-Token"
+ALGORITHM = "RS256"
+LONGEST_TOKEN = 4096
+LEEWAY_SECONDS = 30
+# A flood of tokens with made-up key ids must not become a flood of key fetches.
+KEY_FETCH_INTERVAL_SECONDS = 30.0
+REMEMBERED_TOKENS = 20_000
+_FORBIDDEN_HEADERS = ("crit", "jku", "jwk", "x5u", "x5c")
+
+Role = Literal["player", "viewer", "admin"]
+Plan = Literal["free", "premium"]
+JWK = dict[str, Any]
+KeySource = Callable[[], Awaitable[list[JWK]]]
+
+key_fetches = Counter("identity_key_fetches_total", "Fetches of auth's public keys", ["outcome"])
+
+
+class _Claims(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    iss: str
+    aud: str
+    sub: str
+    iat: int
+    nbf: int
+    exp: int
+    jti: str
+
+
+class PlayerClaims(_Claims):
+    """Claims of a person's access token; `epoch` counts that user's revocations."""
+
+    typ: Literal["access"]
+    role: Role
+    plan: Plan
+    sid: str
+    epoch: int
+    locale: str | None = None
+
+
+class ServiceClaims(_Claims):
+    """Claims of a client-credentials token; `scope` is a space-separated list."""
+
+    typ: Literal["service"]
+    scope: str
+
+
+class User(BaseModel):
+    """The signed-in person, as the token says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: UUID
+    role: Role
+    plan: Plan
+    session_id: str
+    locale: str | None = None
+    token: str = Field(repr=False, exclude=True)
+
+
+class Service(BaseModel):
+    """The calling service and what it may do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    client_id: str
+    scopes: frozenset[str]
+
+
+class Verifier:
+    """Verifies tokens for one service, against auth's public keys, and remembers verified ones until they expire."""
+
+    def __init__(self, *, fetch_keys: KeySource, issuer: str, audience: str) -> None:
+        self._fetch_keys = fetch_keys
+        self._issuer = issuer
+        self._audience = audience
+        self._keys: dict[str, Key] = {}
+        self._fetched_at = float("-inf")
+        self._verified: OrderedDict[bytes, PlayerClaims | ServiceClaims] = OrderedDict()
+
+    async def verify(self, token: str) -> PlayerClaims | ServiceClaims:
+        """The claims of `token`; raises UnauthorizedError, or UnavailableError when no key could ever be fetched."""
+        digest = hashlib.sha256(token.encode()).digest()
+        if known := self._verified.get(digest):
+            if known.exp > time.time():
+                return known
+            del self._verified[digest]
+        claims = await self._verify_anew(token)
+        self._verified[digest] = claims
+        if len(self._verified) > REMEMBERED_TOKENS:
+            self._verified.popitem(last=False)
+        return claims
+
+    async def _verify_anew(self, token: str) -> PlayerClaims | ServiceClaims:
+        key = await self._key(_key_id(token))
+        try:
+            # jose would check `aud` against one value only; ours depends on the token's kind.
+            raw = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                options={"verify_aud": False, "leeway": LEEWAY_SECONDS},
+            )
+            kind = PlayerClaims if raw.get("typ") == "access" else ServiceClaims
+            claims = kind.model_validate(raw)
+        except (JOSEError, ValidationError) as error:
+            raise _refused() from error
+        expected = PLAYER_AUDIENCE if isinstance(claims, PlayerClaims) else self._audience
+        if claims.aud != expected or claims.iat > time.time() + LEEWAY_SECONDS:
+            raise _refused()
+        return claims
+
+    async def _key(self, key_id: str) -> Key:
+        if key_id not in self._keys and time.monotonic() - self._fetched_at >= KEY_FETCH_INTERVAL_SECONDS:
+            await self._refresh_keys()
+        if not self._keys:
+            raise UnavailableError(Text("Sign-in keys are not available yet", "로그인 키를 아직 가져오지 못했습니다"))
+        try:
+            return self._keys[key_id]
+        except KeyError:
+            raise _refused() from None
+
+    async def _refresh_keys(self) -> None:
+        previous, self._fetched_at = self._fetched_at, time.monotonic()
+        try:
+            keys = await self._fetch_keys()
+        except (httpx.HTTPError, OSError) as error:
+            key_fetches.labels("failed").inc()
+            logger.warning("could not fetch the sign-in keys", extra={"reason": type(error).__name__})
+            # Without any key nobody can come in, so try again on the next request, not in half a minute.
+            self._fetched_at = self._fetched_at if self._keys else previous
+            return
+        key_fetches.labels("ok").inc()
+        self._keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in keys}
+
+
+def _refused() -> UnauthorizedError:
+    return UnauthorizedError(Text("The token is not valid", "토큰이 올바르지 않습니다"))
+
+
+def _key_id(token: str) -> str:
+    """The `kid` of a token that is worth a signature check."""
+    if len(token) > LONGEST_TOKEN:
+        raise _refused()
+    try:
+        header = jwt.get_unverified_header(token)
+    except JOSEError as error:
+        raise _refused() from error
+    key_id = header.get("kid")
+    if (
+        header.get("alg") != ALGORITHM
+        or not isinstance(key_id, str)
+        or any(name in header for name in _FORBIDDEN_HEADERS)
+    ):
+        raise _refused()
+    return key_id
+
+
+def http_key_source(client: httpx.AsyncClient) -> KeySource:
+    """Keys from auth's published set."""
+
+    async def fetch() -> list[JWK]:
+        response = await client.get("/.well-known/jwks.json")
+        response.raise_for_status()
+        keys: list[JWK] = response.json()["keys"]
+        return keys
+
+    return fetch
+
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/…/login")
+_BearerDep = Annotated[Any, Depends(_bearer)]
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token in an `Authorization` header; raises UnauthorizedError."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise UnauthorizedError
+    return token.strip()
+
+
+async def current_user(request: Request, _: _BearerDep) -> User:
+    """The signed-in person; raises UnauthorizedError."""
+    return await _user(request, bearer_token(request.headers.get("authorization")))
+
+
+async def acting_user(request: Request) -> User:
+    """The person for whom a service calls, by the token it passes on; raises UnauthorizedError."""
+    return await _user(request, request.headers.get(ACTOR_HEADER, ""))
+
+
+async def _user(request: Request, token: str) -> User:
+    claims = await request.state.verifier.verify(token)
+    if not isinstance(claims, PlayerClaims):
+        raise _refused()
+    return User(
+        id=UUID(claims.sub),
+        role=claims.role,
+        plan=claims.plan,
+        session_id=claims.sid,
+        locale=claims.locale,
+        token=token,
+    )
+
+
+CurrentUser = Annotated[User, Depends(current_user)]
+ActingUser = Annotated[User, Depends(acting_user)]
+
+
+def require_role(*roles: Role) -> Callable[[User], User]:
+    """A dependency that lets only these roles pass: `Annotated[User, Depends(require_role("admin"))]`."""
+
+    def check(user: CurrentUser) -> User:
+        if user.role not in roles:
+            raise ForbiddenError
+        return user
+
+    return check
+
+
+def require_scope(scope: str) -> Callable[..., Awaitable[Service]]:
+    """A dependency that lets only services with `scope` pass; a player's token is refused with 403."""
+
+    async def check(request: Request, _: _BearerDep) -> Service:
+        claims = await request.state.verifier.verify(bearer_token(request.headers.get("authorization")))
+        if not isinstance(claims, ServiceClaims) or scope not in claims.scope.split():
+            raise ForbiddenError
+        return Service(client_id=claims.sub, scopes=frozenset(claims.scope.split()))
+
+    return check

@@ -1,0 +1,1 @@
+"""The ops API: stats, queues, documents, games."""

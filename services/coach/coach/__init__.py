@@ -1,0 +1,1 @@
+"""The ask story: prompts, model calls, streams, usage."""

@@ -1,0 +1,1 @@
+"""The front door: verifies tokens, limits, routes by prefix, streams."""

@@ -1,0 +1,1 @@
+"""Uploads, jobs, transcripts, summaries."""
