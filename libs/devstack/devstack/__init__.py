@@ -1,0 +1,1 @@
+"""Postgres and Redis from wheels, and all services in one terminal."""

@@ -1,0 +1,98 @@
+"""Starts a server process that gives up root and cannot outlive us, and stops it again."""
+
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+# Enough for a server; nothing of ours (keys, tokens) leaks into it.
+SERVER_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+class ServerError(RuntimeError):
+    """A server did not start; the message ends with the last lines it logged."""
+
+
+def server_user() -> pwd.struct_passwd | None:
+    """Whom servers run as when we are root (Postgres refuses root); nobody else needs to change user."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def dies_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` with which Linux sends `signum` when the thread that forked ends, by kill -9 too.
+
+    So fork from the main thread. Elsewhere `tether` does this.
+    """
+    if LIBC is None:
+        return None
+    parent = os.getpid()
+
+    def bind() -> None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signum))
+        if os.getppid() != parent:  # it died between fork and prctl
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return bind
+
+
+def tethered(command: Sequence[str | Path], signum: signal.Signals) -> list[str]:
+    """The command as it is on Linux; elsewhere under a supervisor that watches for our end."""
+    words = [str(word) for word in command]
+    if LIBC is not None:
+        return words
+    return [sys.executable, "-m", "devstack.tether", str(os.getpid()), str(int(signum)), *words]
+
+
+def start(command: Sequence[str | Path], *, folder: Path, log: Path, signum: signal.Signals) -> subprocess.Popen[bytes]:
+    """Runs `command` in a session of its own (a Ctrl-C is ours to hand on), logging to `log`."""
+    user = server_user()
+    with log.open("wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+        return subprocess.Popen(  # noqa: S603 - our own commands
+            tethered(command, signum),
+            cwd=folder,
+            env=SERVER_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            extra_groups=[] if user else None,
+            start_new_session=True,
+            preexec_fn=dies_with_parent(signum),
+        )
+
+
+def stop(process: subprocess.Popen[bytes], signum: signal.Signals, patience: float = 20) -> None:
+    """Asks a process to end and waits; kills it when its patience is over."""
+    if process.poll() is None:
+        process.send_signal(signum)
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port free right now; whoever uses it must be ready to lose the race for it and ask again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def last_lines(log: Path, count: int = 15) -> str:
+    """The end of a server's log, for an error message."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
