@@ -58,7 +58,7 @@ def tethered(command: Sequence[str | Path], signum: signal.Signals) -> list[str]
 def start(command: Sequence[str | Path], *, folder: Path, log: Path, signum: signal.Signals) -> subprocess.Popen[bytes]:
     """Runs `command` in a session of its own (a Ctrl-C is ours to hand on), logging to `log`."""
     user = server_user()
-    with log.open("wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own commands
             tethered(command, signum),
             cwd=folder,
