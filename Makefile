@@ -1,0 +1,96 @@
+# Everything a developer or CI runs. `S=coach` narrows a target to one service, `T=path` picks tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+SERVICES := gateway auth coach rag worker admin
+LIBRARIES := common devstack standins
+TESTS := $(or $(T),$(if $(S),services/$(S),))
+SOURCES := services libs tests bench conftest.py
+GAME ?= wesnoth
+Q ?=
+export GAME Q
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo down ask games dev test test-alone e2e lint types fmt migrate build logs clean lock vectors calibrate
+
+##@ Run
+up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=8000, DUGOUT_STATE=.dugout)
+	@$(BIN)/python -m devstack up
+
+demo: setup ## The same, then stop by itself
+	@$(BIN)/python -m devstack demo
+
+ask: setup ## Ask the running system: make ask Q="궁수를 상대할 때 어떤 유닛이 좋아?" GAME=wesnoth
+	@$(BIN)/python -m devstack ask --game "$$GAME" "$$Q"
+
+games: setup ## Load all sample games into the running system (GAMES="spd dcss" for some)
+	@$(BIN)/python -m devstack games $(GAMES)
+
+down: ## Stop a system started in another terminal
+	@$(BIN)/python -m devstack down
+
+logs: ## Follow the logs of the running system
+	@$(BIN)/python -m devstack logs
+
+##@ Develop
+setup: $(VENV)/.ready ## Create .venv from the lock file
+
+# pip only brings uv, by hash; everything else comes from uv.lock, by hash.
+$(VENV)/.ready: uv.lock pyproject.toml requirements-uv.txt $(wildcard services/*/pyproject.toml libs/*/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dugout needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(UV) sync --quiet --locked --python $(BIN)/python
+	@touch $@
+
+dev: setup ## One service alone, reloading: make dev S=coach (its settings come from the environment)
+	@test -n "$(S)" || { echo "which service? make dev S=coach"; exit 2; }
+	$(BIN)/python -m uvicorn --factory $(S).app:build --reload --reload-dir services/$(S) --reload-dir libs/common
+
+fmt: setup ## Format and sort imports
+	$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lint: setup ## Style, format, spelling
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/typos services libs tests bench docs *.md
+
+types: setup ## mypy, strict
+	$(BIN)/mypy $(foreach s,$(SERVICES),-p $(s)) $(foreach l,$(LIBRARIES),-p $(l))
+
+test: lint types ## Everything: lint, types, unit, integration, contract, e2e; coverage at least 85 %
+	$(BIN)/python -m pytest $(TESTS) $(if $(TESTS),,--cov --cov-report=term --cov-fail-under=85)
+
+test-alone: setup ## Each service's tests in an environment that holds only what it declares
+	@for service in $(or $(S),$(SERVICES)); do echo "== $$service"; \
+	  $(UV) run --quiet --isolated --locked --package dugout-$$service --group dev python -m pytest -q services/$$service || exit 1; done
+
+e2e: setup ## Through the gateway only: against DUGOUT_URL, or a system of its own
+	$(BIN)/python -m pytest tests/e2e
+
+migrate: setup ## Bring the schemas of the running system to their newest version
+	@$(BIN)/python -m devstack migrate
+
+##@ Data
+vectors: setup ## Embed the sample games again (vectors are shipped beside the data)
+	$(BIN)/python -m rag.vectors data/*/
+
+calibrate: setup ## Measure the thresholds of the local embedding model again
+	$(BIN)/python bench/calibrate.py
+
+##@ Release
+build: ## Build the images: make build S=coach for one
+	@for service in $(or $(S),$(SERVICES)); do docker build --build-arg SERVICE=$$service --tag dugout-$$service . || exit 1; done
+
+lock: setup ## Renew uv.lock
+	$(UV) lock --upgrade
+
+clean: ## Remove the environment, caches and the local state
+	rm -rf $(VENV) .dugout .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+
+help: ## This text
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
