@@ -1,0 +1,1 @@
+"""Embeddings, retrieval, answer caches."""

