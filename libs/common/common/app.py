@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlmodel import select
 
 from common.db import Sessions, create_engine, session_factory
 from common.errors import install_error_handlers
@@ -113,7 +113,7 @@ async def _common_state(
 def _postgres_check(sessions: Sessions) -> Check:
     async def check() -> None:
         async with sessions() as session:
-            await session.execute(text("SELECT 1"))
+            await session.exec(select(1))
 
     return check
 

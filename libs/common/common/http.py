@@ -103,10 +103,11 @@ async def call(
     """
     try:
         response = await client.request(method, path, headers=headers, **options)
+    # The aiohttp transport calls a refused connection a ConnectTimeout.
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise UnavailableError from error
     except httpx.TimeoutException as error:
         raise UpstreamTimeoutError from error
-    except httpx.ConnectError as error:
-        raise UnavailableError from error
     except httpx.HTTPError as error:
         raise UpstreamError from error
     if response.is_error:

@@ -5,6 +5,7 @@ import sys
 from contextvars import ContextVar
 
 from opentelemetry import trace
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -37,6 +38,7 @@ def _json_formatter(service: str) -> JsonFormatter:
         ["levelname", "name", "message", "request_id", "trace_id"],
         rename_fields={"levelname": "level", "name": "logger"},
         static_fields={"service": service},
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],
         timestamp=True,
         json_ensure_ascii=False,
     )

@@ -163,7 +163,7 @@ def auth_url(tokens: Tokens) -> Iterator[str]:
 
 @asynccontextmanager
 async def rolled_back(database_url: str) -> AsyncIterator[Sessions]:
-    """Sessions inside one transaction that is rolled back at the end; they share a connection, so never use two at once."""
+    """Sessions in one transaction, rolled back at the end; they share its connection, so use one at a time."""
     engine = create_async_engine(database_url, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         transaction = await connection.begin()

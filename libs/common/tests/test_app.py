@@ -1,0 +1,83 @@
+"""Health, transactions and request ids of an app made by the factory."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from common.app import create_app
+from common.settings import ServiceSettings
+from common.testing import running
+
+
+@asynccontextmanager
+async def nothing_more(app: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield {}
+
+
+async def test_healthz_answers_while_nothing_is_checked(client: httpx.AsyncClient) -> None:
+    response = await client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_readyz_lists_every_dependency(client: httpx.AsyncClient) -> None:
+    response = await client.get("/readyz")
+    assert response.status_code == 200
+    assert {name: check["ok"] for name, check in response.json()["checks"].items()} == {
+        "postgres": True,
+        "redis_state": True,
+    }
+
+
+async def test_readyz_names_the_dependency_that_is_away(notes_url: str, auth_url: str) -> None:
+    settings = ServiceSettings(
+        env="development",
+        auth_url=auth_url,
+        database_url=SecretStr(notes_url),
+        cache_redis_url=SecretStr("redis://127.0.0.1:1/0"),
+    )
+    async with running(create_app("notes", settings, [], nothing_more)) as client:
+        response = await client.get("/readyz")
+    assert response.status_code == 503
+    checks = response.json()["checks"]
+    assert checks["postgres"]["ok"] is True
+    assert checks["redis_cache"] == {
+        "ok": False,
+        "detail": "ConnectionError",
+        "duration_ms": checks["redis_cache"]["duration_ms"],
+    }
+
+
+async def test_rows_are_created_read_and_deleted(client: httpx.AsyncClient) -> None:
+    created = await client.post("/notes", json={"text": "first"})
+    assert created.status_code == 201
+    assert [note["id"] for note in (await client.get("/notes/first")).json()] == [created.json()["id"]]
+    assert (await client.delete("/notes/first")).status_code == 204
+    assert (await client.get("/notes/first")).json() == []
+
+
+async def test_a_commit_that_fails_is_no_success(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/notes", json={"text": "twice"})).status_code == 201
+    response = await client.post("/notes", json={"text": "twice"})
+    assert response.status_code == 500
+    assert len((await client.get("/notes/twice")).json()) == 1
+
+
+async def test_a_well_formed_request_id_is_kept_and_another_replaced(client: httpx.AsyncClient) -> None:
+    kept = await client.get("/healthz", headers={"X-Request-ID": "client-chosen-1"})
+    assert kept.headers["x-request-id"] == "client-chosen-1"
+    replaced = await client.get("/healthz", headers={"X-Request-ID": "line\tbreak {}"})
+    assert replaced.headers["x-request-id"] != "line\tbreak {}"
+
+
+async def test_metrics_name_route_templates_only(client: httpx.AsyncClient) -> None:
+    for path in ("/notes/a1", "/notes/a2", "/nowhere/1", "/nowhere/2"):
+        await client.get(path)
+    exposition = (await client.get("/metrics")).text
+    assert 'route="/notes/{note_text}"' in exposition
+    assert 'route="unmatched"' in exposition
+    assert "/nowhere" not in exposition
+    assert "a1" not in exposition

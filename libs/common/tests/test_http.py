@@ -1,0 +1,111 @@
+"""What a caller learns when another service fails, and how it proves who it is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from opentelemetry import trace
+from pydantic import BaseModel, SecretStr
+
+from common import logs
+from common.errors import AppError, NotFoundError, UnavailableError, UpstreamError, UpstreamTimeoutError
+from common.http import ServiceAuth, UpstreamProblemError, call, http_client
+from common.telemetry import configure_tracing
+from common.testing import listening
+
+callee = FastAPI()
+released = asyncio.Event()
+
+
+class Echo(BaseModel):
+    headers: dict[str, str]
+
+
+@callee.get("/echo")
+async def echo(request: Request) -> Echo:
+    return Echo(headers=dict(request.headers))
+
+
+@callee.get("/status/{status}")
+async def answer(status: int) -> Response:
+    return JSONResponse({"code": "taken", "title": "Taken", "detail": "It is taken"}, status)
+
+
+@callee.get("/html")
+async def html() -> PlainTextResponse:
+    return PlainTextResponse("<h1>busy</h1>")
+
+
+@callee.get("/html/{status}")
+async def html_error(status: int) -> PlainTextResponse:
+    return PlainTextResponse("<h1>busy</h1>", status)
+
+
+@callee.get("/stall")
+async def stall() -> None:
+    await released.wait()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    released.clear()
+    async with listening(callee) as url, http_client(url, read_timeout=0.2) as client:
+        yield client
+        released.set()
+
+
+async def test_trace_and_request_id_travel_with_a_call(client: httpx.AsyncClient) -> None:
+    configure_tracing("test", None)
+    logs.request_id.set("request-17")
+    with trace.get_tracer("test").start_as_current_span("caller") as span:
+        reply = await call(client, "GET", "/echo", Echo)
+    assert reply.headers["x-request-id"] == "request-17"
+    assert trace.format_trace_id(span.get_span_context().trace_id) in reply.headers["traceparent"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/status/404", NotFoundError),
+        ("/status/409", UpstreamProblemError),
+        ("/status/401", UpstreamError),
+        ("/status/403", UpstreamError),
+        ("/status/500", UpstreamError),
+        ("/status/503", UnavailableError),
+        ("/html", UpstreamError),
+        ("/html/400", UpstreamError),
+        ("/stall", UpstreamTimeoutError),
+    ],
+)
+async def test_a_failing_callee_becomes_a_typed_error(
+    client: httpx.AsyncClient, path: str, error: type[AppError]
+) -> None:
+    with pytest.raises(error) as raised:
+        await call(client, "GET", path, Echo)
+    assert type(raised.value) is error
+
+
+async def test_a_refusal_keeps_the_callees_code_and_words(client: httpx.AsyncClient) -> None:
+    with pytest.raises(UpstreamProblemError) as raised:
+        await call(client, "GET", "/status/409", Echo)
+    assert (raised.value.status, raised.value.code, raised.value.detail.ko) == (409, "taken", "It is taken")
+
+
+async def test_a_callee_that_is_away_is_unavailable() -> None:
+    async with http_client("http://127.0.0.1:1") as client:
+        with pytest.raises(UnavailableError):
+            await call(client, "GET", "/echo", Echo)
+
+
+async def test_one_token_serves_many_calls(client: httpx.AsyncClient, auth_url: str) -> None:
+    async with http_client(auth_url) as auth_client:
+        auth = ServiceAuth(
+            auth_client, client_id="reader", client_secret=SecretStr("s"), audience="notes", scope="notes:read"
+        )
+        replies = await asyncio.gather(*(client.get("/echo", auth=auth) for _ in range(5)))
+    sent = {Echo.model_validate_json(reply.content).headers["authorization"] for reply in replies}
+    assert len(sent) == 1
+    assert sent.pop().startswith("Bearer ey")

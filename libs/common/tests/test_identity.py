@@ -1,0 +1,127 @@
+"""Which tokens open the door, and which of the many almost-right ones do not."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+from jose import jwt
+
+from common.errors import UnauthorizedError, UnavailableError
+from common.identity import Verifier
+from common.testing import ISSUER, Tokens
+
+
+def verifier(tokens: Tokens, fetches: list[float]) -> Verifier:
+    async def fetch() -> list[dict[str, Any]]:
+        fetches.append(time.monotonic())
+        return [tokens.public_jwk()]
+
+    return Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes")
+
+
+async def test_a_signed_in_player_is_known(client: httpx.AsyncClient, tokens: Tokens) -> None:
+    response = await client.get("/me", headers=tokens.headers(role="viewer"))
+    assert response.json()["role"] == "viewer"
+
+
+async def test_without_a_token_nobody_is_known(client: httpx.AsyncClient) -> None:
+    response = await client.get("/me")
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_roles_and_scopes_are_kept_apart(client: httpx.AsyncClient, tokens: Tokens) -> None:
+    service = tokens.service_headers("reader", "notes", "notes:read")
+    assert (await client.get("/ops", headers=tokens.headers())).status_code == 403
+    assert (await client.get("/ops", headers=tokens.headers(role="viewer"))).status_code == 200
+    assert (await client.get("/inside", headers=tokens.headers(role="admin"))).status_code == 403
+    assert (await client.get("/inside", headers=service)).json() == {"client_id": "reader"}
+    assert (await client.get("/me", headers=service)).status_code == 401
+    wrong_scope = tokens.service_headers("reader", "notes", "notes:write")
+    assert (await client.get("/inside", headers=wrong_scope)).status_code == 403
+    other_audience = tokens.service_headers("reader", "rag", "notes:read")
+    assert (await client.get("/inside", headers=other_audience)).status_code == 401
+
+
+NOW = int(time.time())
+FORGED_CLAIMS: dict[str, dict[str, Any]] = {
+    "other audience": {"aud": "rag"},
+    "other issuer": {"iss": "elsewhere"},
+    "other kind": {"typ": "refresh"},
+    "no kind": {"typ": None},
+    "expired": {"exp": NOW - 60},
+    "not yet valid": {"nbf": NOW + 3600},
+    "issued in the future": {"iat": NOW + 3600},
+    "unknown role": {"role": "root"},
+    "subject is not a string": {"sub": 7},
+    "expiry is a string": {"exp": "tomorrow"},
+    "too long": {"locale": "x" * 5000},
+}
+FORGED_HEADERS: dict[str, dict[str, Any]] = {
+    "unknown critical header": {"crit": ["b64"]},
+    "key by address": {"jku": "https://attacker.example/keys"},
+    "certificate by address": {"x5u": "https://attacker.example/cert"},
+    "key in the token": {"jwk": {"kty": "RSA"}},
+    "unknown key": {"kid": "other"},
+}
+
+
+@pytest.mark.parametrize("kind", FORGED_CLAIMS)
+async def test_wrong_claims_are_refused(client: httpx.AsyncClient, tokens: Tokens, kind: str) -> None:
+    response = await client.get("/me", headers=tokens.headers(**FORGED_CLAIMS[kind]))
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("kind", FORGED_HEADERS)
+async def test_wrong_headers_are_refused(client: httpx.AsyncClient, tokens: Tokens, kind: str) -> None:
+    right = jwt.get_unverified_claims(tokens.player())
+    forged = tokens.sign(right, FORGED_HEADERS[kind])
+    assert (await client.get("/me", headers={"Authorization": f"Bearer {forged}"})).status_code == 401
+
+
+async def test_other_algorithms_and_broken_tokens_are_refused(client: httpx.AsyncClient, tokens: Tokens) -> None:
+    good = tokens.player()
+    header, body, signature = good.split(".")
+    public = tokens.private_key.public_key().public_numbers().n.to_bytes(256, "big").hex()
+    by_secret = jwt.encode(jwt.get_unverified_claims(good), public, "HS256", {"kid": "test-key"})
+    unsigned = f"eyJhbGciOiJub25lIiwia2lkIjoidGVzdC1rZXkifQ.{body}."
+    other_key = Tokens().player()
+    for token in (
+        by_secret,
+        unsigned,
+        other_key,
+        f"{header}.{body}.",
+        f"{header}.{body}.{signature[:-4]}AAAA",
+        "x",
+        "a.b.c",
+    ):
+        response = await client.get("/me", headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 401, token
+
+
+async def test_a_flood_of_unknown_keys_is_one_fetch(tokens: Tokens) -> None:
+    fetches: list[float] = []
+    door = verifier(tokens, fetches)
+    await door.verify(tokens.player())
+    for number in range(200):
+        with pytest.raises(UnauthorizedError):
+            await door.verify(tokens.sign({}, {"kid": f"made-up-{number}"}))
+    assert len(fetches) == 1
+
+
+async def test_a_verified_token_ends_with_its_expiry(tokens: Tokens) -> None:
+    door = verifier(tokens, [])
+    token = tokens.player(exp=int(time.time()) - 20)  # inside the leeway, so verified, but not worth remembering
+    await door.verify(token)
+    claims = await door.verify(token)
+    assert claims.exp < time.time()
+
+
+async def test_without_any_key_the_door_is_shut_but_says_so(tokens: Tokens) -> None:
+    async def no_keys() -> list[dict[str, Any]]:
+        raise OSError
+
+    door = Verifier(fetch_keys=no_keys, issuer=ISSUER, audience="notes")
+    with pytest.raises(UnavailableError):
+        await door.verify(tokens.player())
