@@ -1,0 +1,99 @@
+"""The routes of auth: sign-in and profile, public keys, and what other services ask."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Response
+
+from auth import service_clients, sign_in, users
+from auth.deps import GoogleDep, IssuerDep, KeysDep, SessionsDep, SettingsDep, StatsReader
+from auth.models import (
+    DevLogin,
+    GoogleLogin,
+    JWKSet,
+    Logout,
+    LogoutDone,
+    Refresh,
+    ServiceToken,
+    SignedIn,
+    Stats,
+    TokenRequest,
+    UserPublic,
+    UserUpdate,
+)
+from common.db import SessionDep
+from common.errors import problem_responses
+from common.identity import CurrentUser
+
+# Verifiers fetch a set at once for a key they do not know, so this only bounds how early a key must be published.
+JWKS_MAX_AGE_SECONDS = 300
+
+
+def _no_store(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(_no_store)])
+development_router = APIRouter(prefix="/auth/dev", tags=["auth"], dependencies=[Depends(_no_store)])
+internal_router = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(_no_store)])
+keys_router = APIRouter(tags=["auth"])
+
+
+@router.post("/google/login", responses=problem_responses(401, 403, 422, 503))
+async def google_login(
+    body: GoogleLogin, sessions: SessionsDep, google: GoogleDep, issuer: IssuerDep, settings: SettingsDep
+) -> SignedIn:
+    """Sign in with a Google ID token; the first sign-in creates the account."""
+    return await sign_in.with_google(body, sessions, google, issuer, settings)
+
+
+@router.post("/refresh", responses=problem_responses(401, 403, 422))
+async def refresh(body: Refresh, sessions: SessionsDep, issuer: IssuerDep, settings: SettingsDep) -> SignedIn:
+    """Exchange a refresh token for new tokens. Using one twice within 10 seconds is fine; later it ends the session."""
+    return await sign_in.refresh(body.refresh_token, sessions, issuer, settings)
+
+
+@router.post("/logout", responses=problem_responses(401, 422))
+async def logout(body: Logout, sessions: SessionsDep) -> LogoutDone:
+    """End this session, or every session of this account."""
+    return await sign_in.log_out(body.refresh_token, sessions, everywhere=body.everywhere)
+
+
+@router.get("/me", responses=problem_responses(401, 403))
+async def read_me(caller: CurrentUser, session: SessionDep) -> UserPublic:
+    """The signed-in player's profile."""
+    return UserPublic.model_validate(await users.get(session, caller.id))
+
+
+@router.patch("/me", responses=problem_responses(401, 403, 422))
+async def update_me(body: UserUpdate, caller: CurrentUser, session: SessionDep) -> UserPublic:
+    """Change name or language; null clears one, leaving it out keeps it."""
+    return UserPublic.model_validate(await users.update(session, caller.id, body))
+
+
+@development_router.post("/login", responses=problem_responses(403, 422))
+async def development_login(
+    body: DevLogin, sessions: SessionsDep, issuer: IssuerDep, settings: SettingsDep
+) -> SignedIn:
+    """Sign in as anyone; exists in development only."""
+    return await sign_in.for_development(body, sessions, issuer, settings)
+
+
+@keys_router.get("/.well-known/jwks.json")
+async def public_keys(keys: KeysDep, response: Response) -> JWKSet:
+    """The public keys that access tokens are signed with."""
+    response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"
+    return JWKSet(keys=await keys.published())
+
+
+@internal_router.post("/token", responses=problem_responses(400, 401, 422))
+async def service_token(
+    form: Annotated[TokenRequest, Form()], sessions: SessionsDep, issuer: IssuerDep
+) -> ServiceToken:
+    """RFC 6749 §4.4: a token with which one of our services calls another."""
+    return await service_clients.grant_token(form, sessions, issuer)
+
+
+@internal_router.get("/stats", responses=problem_responses(401, 403))
+async def stats(_: StatsReader, session: SessionDep) -> Stats:
+    """How many players there are, and how many of them pay."""
+    return await users.count(session)

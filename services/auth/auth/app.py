@@ -1,0 +1,47 @@
+"""Auth's wiring: `uvicorn --factory auth.app:build`."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cryptography.fernet import Fernet
+from fastapi import FastAPI
+
+from auth import api, service_clients
+from auth.google import google_client
+from auth.keys import KeyRing
+from auth.settings import Settings
+from auth.tokens import TokenIssuer
+from common.app import create_app
+from common.identity import Verifier
+
+
+def build(settings: Settings | None = None) -> FastAPI:
+    """The app; without `settings` they come from the environment."""
+    settings = settings or Settings()
+    routers = [api.router, api.keys_router, api.internal_router]
+    if settings.env == "development":
+        routers.append(api.development_router)
+    return create_app("auth", settings, routers, lifespan)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Keys first: nothing can be answered without one."""
+    settings: Settings = state["settings"]
+    keys = KeyRing(state["sessions"], Fernet(settings.key_encryption_key.get_secret_value()))
+    await keys.open()
+    async with state["sessions"].begin() as session:
+        await service_clients.store_secrets(session, settings.service_secrets)
+    async with google_client(
+        certs_url=settings.google_certs_url,
+        client_ids=settings.google_client_ids,
+        timeout_seconds=settings.google_timeout_seconds,
+    ) as google:
+        yield {
+            "keys": keys,
+            "google": google,
+            "token_issuer": TokenIssuer(keys, issuer=settings.issuer, lifetime_seconds=settings.access_token_seconds),
+            # Auth verifies against its own keys; asking itself over HTTP would only add a way to fail.
+            "verifier": Verifier(fetch_keys=keys.published, issuer=settings.issuer, audience="auth"),
+        }

@@ -1,0 +1,31 @@
+"""What auth reads from the environment."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, SecretStr, StringConstraints
+
+from common.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Auth's own `DUGOUT_*` variables."""
+
+    database_url: SecretStr
+    # A Fernet key: encrypts the private signing keys in the database.
+    key_encryption_key: SecretStr
+    # The clients of ours, by name, with the secret each one presents at /internal/token.
+    service_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+
+    access_token_seconds: int = Field(default=600, ge=60, le=3600)
+    # From the last use: a player who comes back once in this time stays signed in.
+    refresh_lifetime: timedelta = timedelta(days=30)
+
+    # OAuth client ids that an ID token may be meant for; with none, Google sign-in refuses everybody.
+    google_client_ids: list[str] = Field(default_factory=list)
+    google_certs_url: str = "https://www.googleapis.com/oauth2/v1/certs"
+    google_timeout_seconds: float = 3.0
+
+    # Who becomes an admin when signing in with Google, by an address that Google has verified. Meant for the first
+    # admin: take an address out again once its owner is one, since addresses can change hands and accounts cannot.
+    admin_emails: list[Annotated[str, StringConstraints(to_lower=True)]] = Field(default_factory=list)

@@ -1,0 +1,50 @@
+"""Access tokens: what is in one, for a person and for a service."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from jose import jwt
+
+from auth.keys import KeyRing
+from auth.models import ServiceToken, User
+from common.db import uuid7
+from common.identity import ALGORITHM, PLAYER_AUDIENCE
+
+
+class TokenIssuer:
+    """Signs access tokens; `common.identity` is the other side and names the claims."""
+
+    def __init__(self, keys: KeyRing, *, issuer: str, lifetime_seconds: int) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self.lifetime_seconds = lifetime_seconds
+
+    async def for_user(self, user: User, session_id: UUID) -> str:
+        """A person's access token. Never call it inside a transaction: it may read the keys anew."""
+        claims: dict[str, Any] = {
+            "typ": "access",
+            "aud": PLAYER_AUDIENCE,
+            "sub": str(user.id),
+            "sid": str(session_id),
+            "role": user.role,
+            "plan": user.plan,
+            "epoch": user.epoch,
+        }
+        if user.locale:
+            claims["locale"] = user.locale
+        return await self._sign(claims)
+
+    async def for_service(self, client_id: str, audience: str, scope: str) -> ServiceToken:
+        """A client-credentials token with `scope`, space-separated, for one callee."""
+        signed = await self._sign({"typ": "service", "aud": audience, "sub": client_id, "scope": scope})
+        return ServiceToken(access_token=signed, expires_in=self.lifetime_seconds, scope=scope)
+
+    async def _sign(self, claims: Mapping[str, Any]) -> str:
+        signer = await self._keys.signer()
+        now = int(time.time())
+        times = {"iat": now, "nbf": now, "exp": now + self.lifetime_seconds}
+        every = {"iss": self._issuer, "jti": str(uuid7()), **times}
+        signed: str = jwt.encode({**every, **claims}, signer.key, ALGORITHM, {"kid": signer.kid})
+        return signed

@@ -1,0 +1,2 @@
+def test_m(database):
+    database.assert_migrations_match_models("auth")
