@@ -1,0 +1,64 @@
+"""What the terminal and the log file show: every process's lines behind its name, and our own."""
+
+import logging
+import logging.handlers
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from tqdm import tqdm
+
+LOG_BYTES = 10_000_000
+OURS = "dugout"
+COLOURS = {
+    "gateway": 36,
+    "auth": 33,
+    "coach": 32,
+    "rag": 35,
+    "admin": 34,
+    "worker": 31,
+    "worker-celery": 91,
+    OURS: 1,
+}
+WIDTH = max(len(name) for name in COLOURS)
+
+
+class Console:
+    """Writes lines to the terminal (coloured if it is one) and to a log file of bounded size."""
+
+    def __init__(self, log: Path | None = None, terminal: TextIO = sys.stdout) -> None:
+        self._terminal: TextIO | None = terminal
+        self._coloured = terminal.isatty() and "NO_COLOR" not in os.environ
+        self._file: logging.Handler = logging.NullHandler()
+        if log is not None:
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = logging.handlers.RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+            self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def line(self, name: str, text: str) -> None:
+        """A line of one process."""
+        self._file.handle(logging.makeLogRecord({"msg": f"{name:<{WIDTH}} | {text}"}))
+        prefix = f"{time.strftime('%H:%M:%S')} {name:<{WIDTH}} |"
+        if self._coloured:
+            prefix = f"\033[{COLOURS.get(name, 2)}m{prefix}\033[0m"
+        self._write(f"{prefix} {text}")
+
+    def say(self, text: str) -> None:
+        """A line of our own."""
+        self.line(OURS, text)
+
+    def show(self, text: str) -> None:
+        """Text for the reader, without prefixes."""
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        if self._terminal is None:
+            return
+        try:
+            tqdm.write(text, file=self._terminal)  # keeps a progress bar in its place
+            self._terminal.flush()
+        except OSError:  # the terminal was closed, or the reader of our pipe has gone; the log file goes on
+            self._terminal = None
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
