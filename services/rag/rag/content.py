@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
-from kiwipiepy import Kiwi, Token
+from kiwipiepy import Kiwi, Token  # type: ignore[import-untyped]
 
 Kind = Literal["noun", "number", "verb", "marker", "other"]
 
@@ -21,7 +21,7 @@ _HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]")
 
 
 def normalise(question: str) -> str:
-    """The question as the exact cache compares it: composed, one case, single spaces, nothing invisible, no final mark."""
+    """The question as the exact cache compares it: composed, one case and spacing, nothing invisible, no final mark."""
     text = _INVISIBLE.sub("", unicodedata.normalize("NFC", question).casefold())
     return " ".join(text.split()).rstrip(" .?!~…。？！")
 
@@ -35,7 +35,7 @@ def content_words(question: str) -> list[str]:
 # English -----------------------------------------------------------------------------------------------------------
 
 _ENGLISH_TOKEN = re.compile(
-    r"(?<![\w.])[+-]?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s.,!?;:'\"()\[\]~-]|(?<=\d)-(?=\d)|\d+"
+    r"(?<![\w.])[+-]?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s.,!?;:'\"“”‘’()\[\]…~-]|(?<=\d)-(?=\d)|\d+"
 )
 _CONTRACTIONS = (
     (re.compile(r"[\u2018\u2019]"), "'"),
@@ -132,7 +132,9 @@ def _word(tokens: Sequence[Token], place: int) -> _Word | None:
     if tag in _VERB_TAGS:
         return _Word(token.lemma, "verb")
     if tag[0] == "E":
-        return _Word("-" + _plain_ending(token.form), "other")
+        ending = _plain_ending(token.form)
+        # At the very end Kiwi takes 상대해 for 상대하 + 여, “and”.
+        return None if place == len(tokens) - 1 and ending == "어" else _Word("-" + ending, "other")
     return _Word(token.lemma if tag[0] == "V" else _SAME_WORD.get(token.form, token.form), "other")
 
 

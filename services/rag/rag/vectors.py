@@ -43,14 +43,16 @@ def write_vectors(path: Path, model: str, vectors: Mapping[bytes, HalfVector]) -
     )
 
 
-def chunk_texts(documents: Path) -> list[str]:
-    """The text to embed for every chunk of a `documents.jsonl`, cut as the worker cuts it."""
+def chunk_texts(documents: Path, locale: str | None = None) -> list[str]:
+    """The text to embed for every chunk of a `documents.jsonl` (in one locale), cut as the worker cuts it."""
     from semantic_text_splitter import TextSplitter  # a tool's dependency: no service cuts text here
 
     splitter = TextSplitter((LONGEST_CHUNK // 2, LONGEST_CHUNK), overlap=100)
     texts: list[str] = []
     for line in documents.read_text().splitlines():
         row = json.loads(line)
+        if locale not in (None, row["locale"]):
+            continue
         chunks = [row["text"]] if len(row["text"]) <= LONGEST_CHUNK else splitter.chunks(row["text"])
         texts += [passage_text(row["title"], chunk) for chunk in chunks]
     return texts
