@@ -1,7 +1,6 @@
 """The semantic decision on shipped pairs: questions whose answers differ, and mere rewordings."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from rag.local_embedding import NAME
 PAIRS = [json.loads(line) for line in (Path(__file__).parent / "question_pairs.jsonl").read_text().splitlines()]
 
 
-def _pairs(serve: bool) -> Iterator[Any]:
-    for pair in PAIRS:
-        if pair["serve"] is serve:
-            yield pytest.param(pair, id=f"{pair['locale']}: {pair['kind']}: {pair['asked']}")
+def _pairs(*, serve: bool) -> list[Any]:
+    return [
+        pytest.param(pair, id=f"{pair['locale']}: {pair['kind']}: {pair['asked']}")
+        for pair in PAIRS
+        if pair["serve"] is serve
+    ]
 
 
 @pytest.fixture(scope="module")
