@@ -5,7 +5,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 
@@ -18,17 +18,22 @@ from devstack.postgres import Postgres
 from devstack.runner import ProcessError, Runner
 from devstack.services import CLIENTS, ROLES, SERVICES, migration_process
 from devstack.settings import Settings, SettingsError
-from devstack.state import kept_secrets, read_running, stop_running, write_loaded_game
+from devstack.state import kept_secrets, read_running, remove_state, stop_running, write_loaded_game
 from devstack.up import up
 
 WAIT_SECONDS = 300.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 1 means that something failed, 2 that it was asked for in a way that cannot work."""
-    options = _parser().parse_args(arguments)
+def main() -> int:
+    """Runs the command of the command line."""
+    options = _parser().parse_args()
+    return exit_code(lambda: _run(options, Settings.from_environment()))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command: 1 means that something failed, 2 that it was asked for in a way that cannot work."""
     try:
-        return _run(options, Settings.from_environment())
+        return command()
     except SettingsError as error:
         print(f"dugout: {error}", file=sys.stderr)
         return 2
@@ -59,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     waiting = commands.add_parser("wait", help="wait until the gateway is ready")
     waiting.add_argument("--seconds", type=float, default=WAIT_SECONDS, help="give up after (default: %(default)s)")
     commands.add_parser("down", help="stop a system started in another terminal")
+    commands.add_parser("clean", help="delete the state folder: all data and secrets")
     commands.add_parser("logs", help="follow the log file")
     commands.add_parser("migrate", help="bring the running system's schemas to their newest version")
     return parser
@@ -76,6 +82,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             return _wait(settings, options.seconds)
         case "down":
             print("stopped" if stop_running(settings.state) else "Dugout is not running here")
+        case "clean":
+            remove_state(settings.state)
         case "logs":
             _follow_log(settings)
         case "migrate":

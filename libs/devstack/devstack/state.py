@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from devstack.folders import write_private
+from devstack.folders import remove_home, write_private
 from devstack.settings import SettingsError
 
 STOP_SECONDS = 60
@@ -68,6 +69,17 @@ def stop_running(state: Path) -> bool:
                 raise SettingsError(f"process {_holder(lock)} does not stop")
             time.sleep(0.1)
     return True
+
+
+def remove_state(state: Path) -> None:
+    """Deletes the data, including what had to be put elsewhere (see `server_home`)."""
+    if not state.exists():
+        return
+    with locked(state):
+        for entry in state.iterdir():
+            if entry.is_symlink():
+                remove_home(entry)
+    shutil.rmtree(state)
 
 
 def _try_lock(lock: IO[str]) -> bool:
