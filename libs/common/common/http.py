@@ -98,8 +98,9 @@ async def call(
 ) -> Reply:
     """One call to another service; `options` are httpx's (`json`, `params`, `data`, `content`, `timeout`).
 
-    Raises NotFoundError for its 404, UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503,
-    UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the reply we read.
+    Raises NotFoundError for its 404, UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503
+    (with the code it gives), UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the
+    reply we read.
     """
     try:
         response = await client.request(method, path, headers=headers, **options)
@@ -135,12 +136,15 @@ class UpstreamProblemError(AppError):
 def _failure(response: httpx.Response) -> AppError:
     if response.status_code == 404:
         return NotFoundError()
-    if response.status_code == 503:
-        return UnavailableError()
     try:
         document = response.json()
     except ValueError:
-        return UpstreamError()
+        document = None
+    if response.status_code == 503:
+        unavailable = UnavailableError()
+        if isinstance(document, dict):
+            unavailable.__dict__["code"] = str(document.get("code", unavailable.code))
+        return unavailable
     # 401 and 403 speak of our own token, which the caller can do nothing about.
     if not isinstance(document, dict) or response.status_code in (401, 403) or response.status_code >= 500:
         return UpstreamError()

@@ -5,20 +5,20 @@ The one file of this library with domain words: a queue has no OpenAPI page, so 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 from celery import Celery
 from celery.app.task import Task
-from kombu.exceptions import OperationalError
 from opentelemetry import propagate, trace
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import DateTime, delete, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from common import logs
@@ -34,7 +34,8 @@ RELAY_BATCH = 100
 RELAY_IDLE_SECONDS = 0.3
 RELAY_OUTAGE_SECONDS = 2.0
 
-relayed_jobs = Counter("jobs_relayed_total", "Jobs handed from an outbox to the broker", ["job", "outcome"])
+relayed_jobs = Counter("jobs_relayed_total", "Jobs handed from an outbox to the broker", ["job"])
+relay_failures = Counter("job_relay_failures_total", "Times that an outbox could not be read or its jobs not be sent")
 
 
 class Job(BaseModel):
@@ -63,31 +64,45 @@ class OutboxRow(SQLModel):
     queue: str
     payload: dict[str, Any] = Field(sa_type=JSONB)
     headers: dict[str, str] = Field(sa_type=JSONB)
-    created_at: datetime = Field(default_factory=utc_now, sa_type=DateTime(timezone=True))
+    due_at: datetime = Field(default_factory=utc_now, sa_type=DateTime(timezone=True), index=True)
 
 
-async def enqueue(session: AsyncSession, outbox: type[OutboxRow], job: Job) -> UUID:
+async def enqueue(session: AsyncSession, outbox: type[OutboxRow], job: Job, *, delay_seconds: float = 0) -> UUID:
     """Write `job` to the outbox in the caller's transaction: it is sent if, and only if, that commits."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
     if known := logs.request_id.get():
         headers["request_id"] = known
-    row = outbox(name=job.name, queue=job.queue, payload=job.model_dump(mode="json"), headers=headers)
+    row = outbox(
+        name=job.name,
+        queue=job.queue,
+        payload=job.model_dump(mode="json"),
+        headers=headers,
+        due_at=utc_now() + timedelta(seconds=delay_seconds),
+    )
     session.add(row)
     await session.flush()
     return row.id
 
 
-async def relay_outbox(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> None:
-    """Hand outbox rows to the broker until cancelled; several relays share the work.
+@asynccontextmanager
+async def relaying(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> AsyncIterator[None]:
+    """Hand outbox rows to the broker while the block lasts; several relays share the work."""
+    relay = asyncio.create_task(_relay_outbox(sessions, outbox, celery))
+    try:
+        yield
+    finally:
+        relay.cancel()
+        await asyncio.wait([relay])
+        celery.close()
 
-    A row leaves the table after the broker has it, so a crash in between sends it again under the same task id.
-    """
+
+async def _relay_outbox(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> None:
     while True:
         try:
             sent = await _relay_batch(sessions, outbox, celery)
-        except (OperationalError, OSError) as error:
-            relayed_jobs.labels("any", "failed").inc()
+        except Exception as error:  # noqa: BLE001 - whatever it was, giving up would strand every later job
+            relay_failures.inc()
             logger.warning("the outbox cannot be relayed", extra={"reason": type(error).__name__})
             await asyncio.sleep(RELAY_OUTAGE_SECONDS)
             continue
@@ -96,24 +111,34 @@ async def relay_outbox(sessions: Sessions, outbox: type[OutboxRow], celery: Cele
 
 
 async def _relay_batch(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> int:
+    """A row leaves the table after the broker has it: a crash in between sends it again, under the same task id."""
+    due = (
+        select(outbox)
+        .where(col(outbox.due_at) <= utc_now())
+        .order_by(col(outbox.due_at))
+        .limit(RELAY_BATCH)
+        .with_for_update(skip_locked=True)
+    )
     async with sessions.begin() as session:
-        oldest = select(outbox).order_by(outbox.id).limit(RELAY_BATCH).with_for_update(skip_locked=True)  # type: ignore[arg-type]
-        rows = (await session.execute(oldest)).scalars().all()
-        for row in rows:
-            # Celery's producer blocks, and by itself would retry for minutes.
-            await asyncio.to_thread(
-                celery.send_task,
-                row.name,
-                kwargs={"payload": row.payload},
-                task_id=str(row.id),
-                queue=row.queue,
-                headers={"context": row.headers},
-                retry=False,
-            )
-            relayed_jobs.labels(row.name, "sent").inc()
+        rows = (await session.execute(due)).scalars().all()
         if rows:
-            await session.execute(delete(outbox).where(outbox.id.in_([row.id for row in rows])))  # type: ignore[attr-defined]
+            # Celery's producer blocks.
+            await asyncio.to_thread(_send, celery, rows)
+            await session.execute(delete(outbox).where(col(outbox.id).in_([row.id for row in rows])))
         return len(rows)
+
+
+def _send(celery: Celery, rows: Sequence[OutboxRow]) -> None:
+    for row in rows:
+        celery.send_task(
+            row.name,
+            kwargs={"payload": row.payload},
+            task_id=str(row.id),
+            queue=row.queue,
+            headers={"context": row.headers},
+            retry=False,  # by itself it would try for minutes, with the rows locked
+        )
+        relayed_jobs.labels(row.name).inc()
 
 
 def create_celery(broker_url: str, *, visibility_timeout_seconds: int = 3600) -> Celery:
@@ -147,7 +172,7 @@ def handles(
 ) -> Callable[[Callable[[AnyJob], Coroutine[Any, Any, None]]], Any]:
     """Decorator: run an async function for each `job`, inside the trace of the request that enqueued it.
 
-    `options` are Celery's task options (`soft_time_limit`, `max_retries`, `autoretry_for` …).
+    `options` are Celery's task options (`time_limit`, `max_retries`, `autoretry_for` …).
     """
 
     def register(handler: Callable[[AnyJob], Coroutine[Any, Any, None]]) -> Any:

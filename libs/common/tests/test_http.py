@@ -57,6 +57,12 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         released.set()
 
 
+async def test_a_503_keeps_the_code_it_came_with(client: httpx.AsyncClient) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await call(client, "GET", "/status/503", Echo)
+    assert caught.value.code == "taken"
+
+
 async def test_trace_and_request_id_travel_with_a_call(client: httpx.AsyncClient) -> None:
     configure_tracing("test", None)
     logs.request_id.set("request-17")

@@ -1,0 +1,35 @@
+"""What routes may ask for."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+
+from common.errors import ForbiddenError
+from common.identity import ActingUser, User
+from worker.queues import Consumers
+from worker.settings import Settings
+
+
+def _settings(request: Request) -> Settings:
+    return cast("Settings", request.state.settings)
+
+
+def _broker(request: Request) -> Redis:
+    return cast("Redis", request.state.broker_redis)
+
+
+def _consumers(request: Request) -> Consumers:
+    return cast("Consumers", request.state.consumers)
+
+
+def _acting_admin(user: ActingUser) -> User:
+    if user.role != "admin":
+        raise ForbiddenError
+    return user
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+BrokerDep = Annotated[Redis, Depends(_broker)]
+ConsumersDep = Annotated[Consumers, Depends(_consumers)]
+ActingAdmin = Annotated[User, Depends(_acting_admin)]
