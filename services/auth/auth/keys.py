@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk
 from jose.backends.base import Key
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import Audit, SigningKey
@@ -49,9 +49,9 @@ class KeyRing:
     async def open(self) -> None:
         """Read the keys, making the first one if there is none; call once before use."""
         async with self._sessions.begin() as session:
-            await session.execute(select(func.pg_advisory_xact_lock(_FIRST_KEY_LOCK)))
-            active = await session.scalar(select(SigningKey).where(col(SigningKey.state) == "active"))
-            if active is None:
+            await session.exec(select(func.pg_advisory_xact_lock(_FIRST_KEY_LOCK)))
+            active = await session.exec(select(SigningKey).where(SigningKey.state == "active"))
+            if active.one_or_none() is None:
                 key = _generate(self._encryption)
                 session.add(key)
                 session.add(Audit(actor="auth", action="signing_key.created", subject=key.kid))
@@ -81,7 +81,7 @@ class KeyRing:
             logger.warning("could not re-read the signing keys", extra={"reason": type(error).__name__})
 
     async def _read(self, session: AsyncSession) -> None:
-        keys = (await session.scalars(select(SigningKey).order_by(col(SigningKey.created_at)))).all()
+        keys = (await session.exec(select(SigningKey).order_by(col(SigningKey.created_at)))).all()
         active = next(key for key in keys if key.state == "active")
         if self._signer is None or self._signer.kid != active.kid:
             self._signer = Signer(active.kid, jwk.construct(_decrypt(self._encryption, active), ALGORITHM))

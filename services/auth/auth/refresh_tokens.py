@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
-from sqlmodel import col
+from sqlalchemy import ColumnElement
+from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import Audit, RefreshToken, User
@@ -42,12 +42,13 @@ def start_family(session: AsyncSession, user: User, lifetime: timedelta) -> tupl
 async def redeem(session: AsyncSession, presented: str) -> Redeemed | None:
     """Look up a presented token; None when it does not hold. A replay ends its family, so commit either way."""
     digest = _digest(presented)
-    owner = select(col(RefreshToken.user_id)).where(col(RefreshToken.token_hash) == digest).scalar_subquery()
+    presented_token = select(RefreshToken).where(RefreshToken.token_hash == digest)
+    owner = select(RefreshToken.user_id).where(RefreshToken.token_hash == digest).scalar_subquery()
     # The owner's row is the lock under which families change; it is taken before the token's state is read.
-    user = await session.scalar(select(User).where(col(User.id) == owner).with_for_update(key_share=True, of=User))
+    user = (await session.exec(select(User).where(User.id == owner).with_for_update(key_share=True))).one_or_none()
     if user is None:
         return None
-    token = (await session.scalars(select(RefreshToken).where(col(RefreshToken.token_hash) == digest))).one()
+    token = (await session.exec(presented_token)).one()
     now = utc_now()
     if token.revoked_at or token.expires_at <= now:
         return None
@@ -95,7 +96,7 @@ def _add(session: AsyncSession, user_id: UUID, family: UUID, lifetime: timedelta
 
 async def _revoke(session: AsyncSession, which: ColumnElement[bool], now: datetime) -> None:
     live = col(RefreshToken.revoked_at).is_(None)
-    await session.execute(update(RefreshToken).where(which, live).values(revoked_at=now))
+    await session.exec(update(RefreshToken).where(which, live).values(revoked_at=now))
 
 
 def _audit(user: User, action: str, family: UUID) -> Audit:

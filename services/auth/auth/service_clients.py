@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 
 from pydantic import SecretStr, TypeAdapter
-from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
+from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import ServiceClient, ServiceToken, TokenRequest
@@ -48,12 +47,12 @@ async def store_secrets(session: AsyncSession, secrets: Mapping[str, SecretStr])
     """Make the table say what the environment says; raises ValueError for a client we do not know."""
     if unknown := secrets.keys() - _ALLOWED.keys():
         raise ValueError(f"DUGOUT_SERVICE_SECRETS names unknown clients: {', '.join(sorted(unknown))}")
-    await session.execute(delete(ServiceClient).where(col(ServiceClient.client_id).not_in(secrets)))
+    await session.exec(delete(ServiceClient).where(col(ServiceClient.client_id).not_in(secrets)))
     # Always in the same order: two processes starting together must not wait for each other in a circle.
     for client_id, secret in sorted(secrets.items()):
         values = {"secret_hash": _digest(secret), "updated_at": utc_now()}
         upsert = insert(ServiceClient).values(client_id=client_id, **values)
-        await session.execute(upsert.on_conflict_do_update(index_elements=["client_id"], set_=values))
+        await session.exec(upsert.on_conflict_do_update(index_elements=["client_id"], set_=values))
 
 
 async def grant_token(asked: TokenRequest, sessions: Sessions, issuer: TokenIssuer) -> ServiceToken:

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import Audit, Locale, Stats, User, UserUpdate
@@ -41,7 +41,7 @@ async def find_or_create(
         )
         .returning(User)
     )
-    user = (await session.scalars(upsert, execution_options={"populate_existing": True})).one()
+    user = (await session.exec(upsert, execution_options={"populate_existing": True})).scalars().one()
     return refuse_banned(user)
 
 
@@ -85,6 +85,6 @@ async def update(session: AsyncSession, user_id: UUID, changes: UserUpdate) -> U
 async def count(session: AsyncSession) -> Stats:
     """Players who may sign in, and how many of them pay; staff are not players."""
     premium_rows = func.count().filter(col(User.plan) == "premium")
-    counted = select(func.count(), premium_rows).where(col(User.role) == "player", col(User.status) == "active")
-    players, premium = (await session.execute(counted)).one()
+    counted = select(func.count(), premium_rows).where(User.role == "player", User.status == "active")
+    players, premium = (await session.exec(counted)).one()
     return Stats(players=players, premium=premium, premium_share=round(premium / players, 4) if players else 0.0)

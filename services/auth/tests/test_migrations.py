@@ -1,2 +1,7 @@
-def test_m(database):
+"""The migrations make what the models say."""
+
+from common.testing import Database
+
+
+def test_migrations_match_the_models(database: Database) -> None:
     database.assert_migrations_match_models("auth")

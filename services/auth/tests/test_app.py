@@ -1,0 +1,42 @@
+"""What the app is in which environment."""
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from auth.app import build
+from auth.settings import Settings
+from common.db import Sessions
+from common.testing import running
+
+
+def variant(settings: Settings, **changes: object) -> Settings:
+    return Settings(**{**dict(settings), **changes})
+
+
+@pytest.mark.parametrize("env", ["staging", "production"])
+async def test_development_sign_in_is_absent_outside_development(
+    settings: Settings, sessions: Sessions, env: str
+) -> None:
+    async with running(build(variant(settings, env=env)), sessions=sessions) as client:
+        response = await client.post("/auth/dev/login", json={"email": "a@example.com"})
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"service_secrets": {"coach": SecretStr("change-me")}},
+        {"service_secrets": {"coach": SecretStr("short")}},
+        {"key_encryption_key": SecretStr("change-me-change-me-change-me")},
+    ],
+)
+def test_production_refuses_example_and_short_secrets(settings: Settings, changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        variant(settings, env="production", **changes)
+
+
+async def test_start_refuses_a_secret_for_an_unknown_client(settings: Settings, sessions: Sessions) -> None:
+    app = build(variant(settings, service_secrets={"ghost": SecretStr("a-secret-of-nobody")}))
+    with pytest.raises(ValueError, match="unknown clients: ghost"):
+        async with running(app, sessions=sessions):
+            pass
