@@ -5,16 +5,17 @@ subtracted (“centred”) the scores spread and cuts can be read off. `bench/ca
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from rag.embedding import Vector, unit
+from rag.shapes import Locale
 
 FOLDER = Path(__file__).parent / "calibration"
 
-Locale = Literal["ko", "en"]
+
 _Mean = Annotated[Vector, BeforeValidator(lambda values: np.asarray(values, dtype=np.float32))]
 
 

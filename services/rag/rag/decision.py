@@ -6,9 +6,10 @@ both questions, word by word. When in doubt it refuses: a miss costs cents, a wr
 
 from typing import NamedTuple
 
-from rag.calibrated import Calibration, Locale
+from rag.calibrated import Calibration
 from rag.content import content_words
 from rag.embedding import Vector
+from rag.shapes import Locale
 
 
 class Asked(NamedTuple):
