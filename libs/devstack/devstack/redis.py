@@ -20,7 +20,7 @@ from devstack.folders import (
     server_home,
     write_private,
 )
-from devstack.launch import ServerError, free_port, last_lines, server_user, start, stop
+from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop
 
 Kind = Literal["cache", "state", "broker"]
 
@@ -60,7 +60,8 @@ def run_redis(folder: Path, kind: Kind, throwaway: bool = False) -> Iterator[Red
     home = server_home(folder / f"redis-{kind}", user)
     password = kept_secret(home / "password", user)
     private_folder(home / "data", user)
-    process, server = _start(binary, home, kind, password, persistent=not throwaway)
+    with sole_user(home) as lock:
+        process, server = _start(binary, home, kind, password, lock, persistent=not throwaway)
     try:
         yield server
     finally:
@@ -77,7 +78,7 @@ def _binary() -> Path:
 
 
 def _start(
-    binary: Path, home: Path, kind: Kind, password: str, *, persistent: bool
+    binary: Path, home: Path, kind: Kind, password: str, lock: int, *, persistent: bool
 ) -> tuple[subprocess.Popen[bytes], Redis]:
     """Starts the server; a free port may be lost to a neighbour, then another is tried."""
     log, config = home / "server.log", home / "redis.conf"
@@ -93,7 +94,7 @@ def _start(
             *MEMORY[kind],
         )
         write_private(config, "\n".join(lines) + "\n", server_user())
-        process = start((binary, config), folder=home, log=log, signum=SHUTDOWN)
+        process = start((binary, config), folder=home, log=log, signum=SHUTDOWN, lock=lock)
         try:
             if _is_ready(process, server):
                 return process, server

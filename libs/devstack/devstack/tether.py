@@ -11,7 +11,7 @@ POLL_SECONDS = 0.5
 
 def tether(parent: int, signum: int, command: list[str]) -> int:
     """Waits for the command to end, handing signals on; returns its exit code."""
-    child = subprocess.Popen(command)  # noqa: S603 - the command our own launcher was asked to run
+    child = subprocess.Popen(command, close_fds=False)  # noqa: S603 - what the launcher would have run, with what it inherits
 
     def hand_on(received: int, _frame: FrameType | None) -> None:
         child.send_signal(received)
