@@ -53,6 +53,10 @@ class Console:
         """Text for the reader, without prefixes."""
         self._write(text)
 
+    def close(self) -> None:
+        """Closes the log file."""
+        self._file.close()
+
     def _write(self, text: str) -> None:
         if self._terminal is None:
             return
@@ -60,5 +64,6 @@ class Console:
             tqdm.write(text, file=self._terminal)  # keeps a progress bar in its place
             self._terminal.flush()
         except OSError:  # the terminal was closed, or the reader of our pipe has gone; the log file goes on
+            if self._terminal is sys.stdout:  # Python flushes it once more at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self._terminal = None
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
@@ -61,20 +61,20 @@ def hold(settings: Settings, story: Story) -> None:
 
 
 async def _hold(settings: Settings, listeners: Mapping[str, Listener], story: Story) -> None:
-    console = Console(settings.log)
-    runner = Runner(console)
-    _stop_on_signals(runner, console)
-    try:
-        with ExitStack() as servers:
-            system = _start_servers(settings, console, listeners, servers)
-            try:
-                await runner.guard(story(Started(settings, console, runner, system)))
-            finally:
-                await runner.stop()
-    except asyncio.CancelledError:  # by a signal, which is how `up` is meant to end
-        pass
-    finally:
-        console.say("stopped; the data are kept")
+    with closing(Console(settings.log)) as console:
+        runner = Runner(console)
+        _stop_on_signals(runner, console)
+        try:
+            with ExitStack() as servers:
+                system = _start_servers(settings, console, listeners, servers)
+                try:
+                    await runner.guard(story(Started(settings, console, runner, system)))
+                finally:
+                    await runner.stop()
+        except asyncio.CancelledError:  # by a signal, which is how `up` is meant to end
+            pass
+        finally:
+            console.say("stopped; the data are kept")
 
 
 def _stop_on_signals(runner: Runner, console: Console) -> None:

@@ -4,13 +4,14 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import get_args
 
 import pytest
 
 from devstack.launch import free_port
 from devstack.listeners import Listener, reserve
 from devstack.postgres import Postgres
-from devstack.redis import Redis
+from devstack.redis import Kind, Redis
 from devstack.services import (
     CLIENTS,
     ROLES,
@@ -36,7 +37,7 @@ def listeners() -> Iterator[dict[str, Listener]]:
 
 @pytest.fixture
 def system(listeners: dict[str, Listener]) -> System:
-    redis = {kind: Redis(port, f"{kind}-password") for port, kind in enumerate(("cache", "state", "broker"), 6379)}
+    redis = {kind: Redis(port, f"{kind}-password") for port, kind in enumerate(get_args(Kind), 6379)}
     return System(listeners, Postgres(5432, "superuser-password"), redis, SECRETS, USER)
 
 

@@ -215,3 +215,14 @@ def test_log_file_holds_every_process_and_is_not_for_others(system: System) -> N
     log = system.state / "logs" / "dugout.log"
     assert "coach         | coach runs" in log.read_text()
     assert log.parent.stat().st_mode & 0o077 == 0
+
+
+def test_closed_terminal_does_not_disturb_the_stop(system: System) -> None:
+    system.start().read_until("ready, database")
+    assert system.process is not None
+    assert system.process.stdout is not None
+    system.process.stdout.close()
+    system.signal(signal.SIGHUP)
+    assert system.process.wait(SECONDS) == 0
+    assert system.left_over() == []
+    assert "stopped; the data are kept" in (system.state / "logs" / "dugout.log").read_text()

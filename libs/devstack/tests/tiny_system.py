@@ -23,8 +23,8 @@ async def story(started: Started) -> None:
         listener = started.system.listeners[name]
         command = (sys.executable, TINY_SERVICE, name, str(listener.socket.fileno()))
         await started.runner.start(Process(name, command, environment, listener, turn))
-    command = (sys.executable, TINY_SERVICE, "worker-celery")
-    await started.runner.start(Process("worker-celery", command, environment, stop_turn=2))
+    celery = (sys.executable, TINY_SERVICE, "worker-celery")
+    await started.runner.start(Process("worker-celery", celery, environment, stop_turn=2))
     await started.runner.ready()
     started.console.say(f"ready, database {started.system.postgres.url()}")
     await asyncio.Event().wait()
