@@ -29,7 +29,7 @@ CHECK_TIMEOUT_SECONDS = 2.0
 # A readiness check returns nothing or a remark, and raises when the dependency is not usable.
 Check = Callable[[], Awaitable[str | None]]
 # A service's lifespan gets the app and the common state, and yields its own part of `request.state`;
-# the key "checks" adds readiness checks by name.
+# the key "checks" adds readiness checks by name, "advisory" names those that are shown but do not decide.
 Lifespan = Callable[[FastAPI, Mapping[str, Any]], AbstractAsyncContextManager[dict[str, Any]]]
 
 
@@ -85,7 +85,7 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
 async def _common_state(
     name: str, settings: ServiceSettings, app: FastAPI, stack: AsyncExitStack, checks: dict[str, Check]
 ) -> dict[str, Any]:
-    state: dict[str, Any] = {"settings": settings}
+    state: dict[str, Any] = {"settings": settings, "advisory": frozenset()}
     if settings.database_url:
         sessions: Sessions | None = getattr(app.state, "sessions", None)
         if sessions is None:
@@ -136,10 +136,10 @@ async def healthz() -> dict[str, str]:
 
 @_health.get("/readyz")
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Ready: every dependency answers; 503 names those that do not."""
+    """Ready: every dependency that decides answers; those that do not are named."""
     names = list(request.state.checks)
     results = await asyncio.gather(*(_run(name, request.state.checks[name]) for name in names))
-    ready = all(result.ok for result in results)
+    ready = all(result.ok for name, result in zip(names, results, strict=True) if name not in request.state.advisory)
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "not_ready", checks=dict(zip(names, results, strict=True)))
 

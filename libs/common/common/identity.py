@@ -1,5 +1,6 @@
 """Who is calling: bearer tokens verified the same way in every service, roles, and scopes of services."""
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -99,6 +100,7 @@ class Verifier:
         self._audience = audience
         self._keys: dict[str, Key] = {}
         self._fetched_at = float("-inf")
+        self._refresh: asyncio.Task[None] | None = None
         self._verified: OrderedDict[bytes, PlayerClaims | ServiceClaims] = OrderedDict()
 
     async def verify(self, token: str) -> PlayerClaims | ServiceClaims:
@@ -135,8 +137,12 @@ class Verifier:
         return claims
 
     async def _key(self, key_id: str) -> Key:
-        if key_id not in self._keys and time.monotonic() - self._fetched_at >= KEY_FETCH_INTERVAL_SECONDS:
-            await self._refresh_keys()
+        if key_id not in self._keys:
+            if not self._refresh and time.monotonic() - self._fetched_at >= KEY_FETCH_INTERVAL_SECONDS:
+                self._refresh = asyncio.create_task(self._refresh_keys())
+            # Whoever comes during a fetch waits for it, also when the caller that began it has gone.
+            if self._refresh:
+                await asyncio.shield(self._refresh)
         if not self._keys:
             raise UnavailableError(Text("Sign-in keys are not available yet", "로그인 키를 아직 가져오지 못했습니다"))
         try:
@@ -154,6 +160,8 @@ class Verifier:
             # Without any key nobody can come in, so try again on the next request, not in half a minute.
             self._fetched_at = self._fetched_at if self._keys else previous
             return
+        finally:
+            self._refresh = None
         key_fetches.labels("ok").inc()
         self._keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in keys}
 
