@@ -1,0 +1,85 @@
+"""The client's side of a request: its body as it arrives, counted, and after it the client's leaving."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+from starlette.types import Receive
+
+from common.errors import AppError, PayloadTooLargeError, Text
+
+
+class ClientLeftError(AppError):
+    """Its reply reaches nobody, since the server drops it, but gives log and metrics nginx's status for the case."""
+
+    status: ClassVar[int] = 499
+    code: ClassVar[str] = "client_closed_request"
+    title: ClassVar[Text] = Text("The client closed the connection", "클라이언트가 연결을 닫았습니다")
+
+
+class RequestBody:
+    """The body of one request, at most `cap` bytes; `declared` is its Content-Length."""
+
+    def __init__(self, receive: Receive, *, cap: int, declared: bytes | None) -> None:
+        self._receive = receive
+        self._cap = cap
+        if declared and int(declared) > cap:
+            raise self._too_large()
+        self._seen = 0
+        self._first = b""
+        self._complete = False
+        self._client_left = False
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def content(self) -> "bytes | RequestBody":
+        """The body itself when it came in one piece, as most do; else this object, to be iterated."""
+        self._first = await self._next()
+        return self._first if self._complete else self
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces; a body too large or broken off raises, so that no service takes a part for the whole."""
+        yield self._first
+        while not self._complete:
+            yield await self._next()
+
+    @asynccontextmanager
+    async def ended_by_client(self) -> AsyncIterator[None]:
+        """Cancels the block and raises ClientLeftError as soon as the client leaves."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._client_left or self._task is None:
+                raise
+            self._task.uncancel()
+            raise ClientLeftError from None
+        finally:
+            if self._watcher:
+                self._watcher.cancel()
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeftError
+        piece: bytes = message.get("body", b"")
+        self._seen += len(piece)
+        if self._seen > self._cap:
+            raise self._too_large()
+        self._complete = not message.get("more_body", False)
+        if self._complete:
+            self._watcher = asyncio.create_task(self._watch())
+        return piece
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._client_left = True
+        if self._task:
+            self._task.cancel()
+
+    def _too_large(self) -> PayloadTooLargeError:
+        kib = self._cap // 1024
+        return PayloadTooLargeError(
+            Text(f"The request body may have {kib} KiB at most", f"요청 본문은 최대 {kib} KiB까지 허용됩니다")
+        )

@@ -1,0 +1,153 @@
+"""One OpenAPI document of all public routes, kept up to date with the services behind the gateway."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+from fastapi import APIRouter
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+
+from gateway.routes import find_route
+
+logger = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+# Components by (kind, name), such as ("schemas", "Answer").
+Components = dict[tuple[str, str], Any]
+
+# Until every service was heard once.
+FIRST_REFRESH_SECONDS = 1.0
+SOURCE = "/openapi.json"
+INFO = {
+    "title": "Dugout",
+    "version": "1",
+    "description": "AI game coaches. Sign in under `/auth`, ask under `/api/coach`. Failures are RFC 9457 problem "
+    "documents; `code` is the word to program against.",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+async def docs() -> HTMLResponse:
+    """The document, readable. Only this page of the gateway's is public, in every environment."""
+    return get_swagger_ui_html(openapi_url=SOURCE, title="Dugout")
+
+
+class PublicApi:
+    """The documents of the services as last seen, and the one made of them."""
+
+    def __init__(self, clients: Mapping[str, httpx.AsyncClient]) -> None:
+        self._clients = clients
+        self._documents: dict[str, Document] = {}
+        self._merged = merge({})
+
+    def document(self) -> Document:
+        """The merged document; a service that is down keeps the routes it last had."""
+        return self._merged
+
+    async def keep_fresh(self, every_seconds: float) -> None:
+        """Ask all services again and again, until cancelled."""
+        while True:
+            await asyncio.gather(*(self._refresh(service) for service in self._clients))
+            self._merged = merge(self._documents)
+            complete = len(self._documents) == len(self._clients)
+            await asyncio.sleep(every_seconds if complete else FIRST_REFRESH_SECONDS)
+
+    async def _refresh(self, service: str) -> None:
+        try:
+            reply = await self._clients[service].get(SOURCE)
+            self._documents[service] = public_part(service, reply.raise_for_status().json())
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = type(error).__name__
+            logger.info("no OpenAPI document from a service", extra={"upstream": service, "reason": reason})
+
+
+def public_part(service: str, document: Document) -> Document:
+    """What of a service's document the route table leads to, with the components that this needs."""
+    paths = {path: item for path, item in document["paths"].items() if _leads_to(service, path)}
+    components: Components = {
+        (kind, name): body for kind, named in document.get("components", {}).items() for name, body in named.items()
+    }
+    needed: Components = {key: body for key, body in components.items() if key[0] == "securitySchemes"}
+    waiting = list(_references(paths))
+    while waiting:
+        key = waiting.pop()
+        if key not in needed and key in components:
+            needed[key] = components[key]
+            waiting += _references(components[key])
+    return {"paths": paths, "components": needed}
+
+
+def merge(documents: Mapping[str, Document]) -> Document:
+    """One document of several public parts. Components of one name that differ get their service's name in front."""
+    paths: dict[str, Any] = {}
+    components: dict[str, dict[str, Any]] = {}
+    clashing = _clashing([document["components"] for document in documents.values()])
+    for service, document in sorted(documents.items()):
+        names = {key: f"{service.title()}{key[1]}" for key in document["components"] if key in clashing}
+        for path, item in document["paths"].items():
+            paths[path] = _renamed(_tagged(item, service), names)
+        for key, body in document["components"].items():
+            components.setdefault(key[0], {})[names.get(key, key[1])] = _renamed(body, names)
+    return {"openapi": "3.1.0", "info": INFO, "paths": paths, "components": components}
+
+
+def _leads_to(service: str, path: str) -> bool:
+    route = find_route(path, path)
+    return route is not None and route.service == service
+
+
+def _clashing(all_components: list[Components]) -> set[tuple[str, str]]:
+    """Names with more than one meaning; whatever refers to such a name has more than one meaning itself."""
+    merged: Components = {}
+    clashing: set[tuple[str, str]] = set()
+    for components in all_components:
+        clashing |= {key for key, body in components.items() if merged.setdefault(key, body) != body}
+    while True:
+        more = {
+            key
+            for components in all_components
+            for key, body in components.items()
+            if key not in clashing and not clashing.isdisjoint(_references(body))
+        }
+        if not more:
+            return clashing
+        clashing |= more
+
+
+def _references(node: Any) -> Iterator[tuple[str, str]]:
+    """The components that a part of a document refers to."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref" and isinstance(value, str) and value.startswith("#/components/"):
+                kind, name = value.split("/")[2:4]
+                yield kind, name
+            else:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _renamed(node: Any, names: Mapping[tuple[str, str], str]) -> Any:
+    """A copy with references to `names` turned to the new names."""
+    if isinstance(node, dict):
+        return {key: _renamed(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_renamed(value, names) for value in node]
+    if isinstance(node, str) and node.startswith("#/components/"):
+        kind, name = node.split("/")[2:4]
+        return f"#/components/{kind}/{names.get((kind, name), name)}"
+    return node
+
+
+def _tagged(item: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """Operations without a tag are grouped under their service."""
+    return {
+        method: {"tags": [service], **operation} if isinstance(operation, dict) else operation
+        for method, operation in item.items()
+    }

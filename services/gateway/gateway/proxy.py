@@ -1,0 +1,129 @@
+"""The data path: verify, limit, forward and stream, as one plain ASGI callable.
+
+Not a FastAPI route: routing, validation and response classes would cost more than all that is done here.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import aiohttp
+import httpx
+from fastapi import Request
+from starlette.types import Receive, Scope, Send
+
+from common.errors import (
+    AppError,
+    BadRequestError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    problem_response,
+)
+from common.identity import PlayerClaims, Verifier, bearer_token
+from gateway.body import RequestBody
+from gateway.headers import client_address, client_network, to_client, to_service
+from gateway.rate_limit import Decision, RateLimiter
+from gateway.routes import Route
+from gateway.settings import Limit, Settings
+from gateway.upstream import Upstream, timeouts, upstream_failures
+
+logger = logging.getLogger(__name__)
+
+
+class Proxy:
+    """Answers by asking the service behind a route; `scope["route"]` is the matching row of the table, or None."""
+
+    def __init__(
+        self, settings: Settings, verifier: Verifier, limiter: RateLimiter, upstreams: Mapping[str, Upstream]
+    ) -> None:
+        self._limits = settings.limits
+        self._trusted = settings.trusted_proxies
+        self._verifier = verifier
+        self._limiter = limiter
+        self._upstreams = upstreams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI entry, for HTTP."""
+        try:
+            await self._answer(scope, receive, send)
+        except AppError as error:
+            await problem_response(Request(scope), error)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route: Route | None = scope["route"]
+        if route is None:
+            raise NotFoundError
+        headers = dict(scope["headers"])
+        player = await self._player(route, headers.get(b"authorization"))
+        client = client_address(scope, self._trusted)
+        decision = await self._count(route, player, client)
+        if not decision.admitted:
+            raise decision.refusal()
+        body = RequestBody(receive, cap=route.body_cap, declared=headers.get(b"content-length"))
+        upstream = self._upstreams[route.service]
+        async with body.ended_by_client():
+            request = httpx.Request(
+                scope["method"],
+                upstream.url(_target(scope)),
+                headers=to_service(scope, client, self._trusted),
+                content=await body.content(),
+                extensions={"timeout": timeouts(route.read_timeout)},
+            )
+            response = await _ask(upstream, request)
+            await _relay(response, route, decision, send)
+
+    async def _player(self, route: Route, authorization: bytes | None) -> PlayerClaims | None:
+        """Who calls, where the route asks; raises UnauthorizedError."""
+        if route.who == "none" or (route.who == "optional" and authorization is None):
+            return None
+        claims = await self._verifier.verify(bearer_token((authorization or b"").decode("latin-1")))
+        if not isinstance(claims, PlayerClaims):
+            raise UnauthorizedError
+        return claims
+
+    async def _count(self, route: Route, player: PlayerClaims | None, client: str) -> Decision:
+        """Players have limits of their own where a token is required, elsewhere addresses have."""
+        if route.who == "required" and player:
+            limit: Limit = getattr(self._limits, route.limit)[player.plan]
+            return await self._limiter.hit(route.limit, f"user:{player.sub}", limit)
+        limit = getattr(self._limits, route.limit)
+        return await self._limiter.hit(route.limit, f"ip:{client_network(client)}", limit)
+
+
+def _target(scope: Scope) -> bytes:
+    """Path and query as the client wrote them."""
+    target: bytes = scope["raw_path"]
+    if query := scope["query_string"]:
+        target += b"?" + query
+    if not target.isascii():
+        raise BadRequestError
+    return target
+
+
+async def _ask(upstream: Upstream, request: httpx.Request) -> httpx.Response:
+    try:
+        return await upstream.handle_async_request(request)
+    except httpx.HTTPError as error:
+        logger.warning("upstream failed", extra={"upstream": upstream.name, "reason": str(error)})
+        if isinstance(error, httpx.ConnectError):
+            raise UnavailableError from error
+        raise (UpstreamTimeoutError if isinstance(error, httpx.TimeoutException) else UpstreamError) from error
+
+
+async def _relay(response: httpx.Response, route: Route, decision: Decision, send: Send) -> None:
+    """The reply, piece by piece as it comes."""
+    headers = to_client(response.headers.raw) + decision.headers()
+    try:
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        async for chunk in response.aiter_raw():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except (httpx.HTTPError, aiohttp.ClientError) as error:
+        # To return without a last message makes the server cut the connection: nobody takes a part for the whole.
+        upstream_failures.labels(route.service, "cut").inc()
+        logger.warning("upstream cut its reply", extra={"upstream": route.service, "reason": str(error)})
+        return
+    finally:
+        await response.aclose()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,86 @@
+"""What `/readyz` of the gateway checks, and what of it decides.
+
+Only one thing makes a gateway useless: never having had auth's keys, since then nobody can come in. All else is
+shown and does not decide. Without the state Redis limits are counted per process; without one service the others
+still answer; and a load balancer that took every gateway out because of one of them would turn a part of an outage
+into the whole.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import httpx
+from redis.asyncio import Redis
+
+from common.app import Check
+from common.identity import JWK, KeySource
+
+# /readyz is public: asking often must not become load on the services.
+REMEMBERED_SECONDS = 1.0
+
+
+class Keys:
+    """auth's public keys, kept for when auth is away."""
+
+    def __init__(self, source: KeySource) -> None:
+        self._source = source
+        self._known: list[JWK] = []
+
+    async def fetch(self) -> list[JWK]:
+        """The keys as auth publishes them, or as it last did; fails when it never did."""
+        await self.check()
+        return self._known
+
+    async def check(self) -> str | None:
+        """Nothing when auth answers, a remark when it once did."""
+        try:
+            self._known = await self._source()
+        except (httpx.HTTPError, OSError):
+            if not self._known:
+                raise
+            return "auth is away, tokens are verified with the keys fetched before"
+        return None
+
+
+def readiness_checks(keys: Keys, state_redis: Redis, clients: Mapping[str, httpx.AsyncClient]) -> dict[str, Check]:
+    """The checks by name: `auth_keys` decides, the others inform."""
+    checks = {"auth_keys": keys.check, "redis_state": _redis_check(state_redis)}
+    checks |= {name: _upstream_check(client) for name, client in clients.items()}
+    return {name: _remembered(check) for name, check in checks.items()}
+
+
+def _redis_check(redis: Redis) -> Check:
+    async def check() -> None:
+        await redis.ping()
+
+    return check
+
+
+def _upstream_check(client: httpx.AsyncClient) -> Check:
+    async def check() -> None:
+        (await client.get("/readyz")).raise_for_status()
+
+    return check
+
+
+def _remembered(check: Check) -> Check:
+    """`check`, run at most once in REMEMBERED_SECONDS."""
+    lock = asyncio.Lock()
+    until = float("-inf")
+    outcome: str | Exception | None = None
+
+    async def latest() -> str | None:
+        nonlocal until, outcome
+        async with lock:
+            if time.monotonic() >= until:
+                try:
+                    outcome = await check()
+                except Exception as error:  # noqa: BLE001 - remembered, and raised below like any other
+                    outcome = error
+                until = time.monotonic() + REMEMBERED_SECONDS
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return latest

@@ -1,0 +1,63 @@
+"""The route table: which service answers a path, for whom, how often, how much, how long."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Service = Literal["auth", "coach", "admin"]
+# required: a valid token. optional: a token that is there must be valid. none: the service looks at it, we do not.
+Who = Literal["required", "optional", "none"]
+PlayerGroup = Literal["ask", "player"]
+AddressGroup = Literal["sign_in", "account", "ops"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Route:
+    """All paths at or below `prefix`."""
+
+    prefix: str
+    service: Service
+    who: Who
+    limit: PlayerGroup | AddressGroup
+    body_cap: int = 64 * KIB
+    # The longest silence of the service, not the length of a stream: a model may think before its first word.
+    read_timeout: float = 10.0
+    exact: bool = False
+
+    @property
+    def path(self) -> str:
+        """The name in logs, metrics and traces."""
+        return self.prefix if self.exact else f"{self.prefix}/*"
+
+
+ROUTES = (
+    Route("/auth", "auth", "none", "account"),
+    Route("/auth/google", "auth", "none", "sign_in"),
+    Route("/auth/dev", "auth", "none", "sign_in"),
+    Route("/.well-known/jwks.json", "auth", "none", "account", exact=True),
+    Route("/api/coach", "coach", "required", "player", read_timeout=30.0),
+    Route("/api/coach/ask", "coach", "required", "ask", read_timeout=60.0),
+    Route("/admin", "admin", "optional", "ops", read_timeout=30.0),
+    Route("/admin/documents", "admin", "optional", "ops", body_cap=32 * MIB, read_timeout=120.0),
+)
+
+_BY_PREFIX = {route.prefix: route for route in ROUTES}
+
+# Slashes in disguise, doubled slashes, control characters: servers disagree on what these mean, and none of our
+# paths needs one.
+_AMBIGUOUS = re.compile(r"%2f|%5c|%[01][0-9a-f]|%7f|\\|//", re.IGNORECASE)
+
+
+def find_route(path: str, raw_path: str) -> Route | None:
+    """The row with the longest matching prefix; `path` is `raw_path` decoded. None also for what could be misread."""
+    segments = path.split("/")
+    if _AMBIGUOUS.search(raw_path) or "." in segments or ".." in segments:
+        return None
+    for end in range(len(segments), 1, -1):
+        route = _BY_PREFIX.get("/".join(segments[:end]))
+        if route and (end == len(segments) or not route.exact):
+            return route
+    return None
