@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -18,10 +18,10 @@ from rag.shapes import Locale, Passage, Retrieval
 FOREIGN_PLACES = 2
 
 # Without iterative scan HNSW filters after it has looked: a game of few chunks would get fewer than k, or none.
-_SEARCH_SETTINGS = text(
-    "SELECT set_config('hnsw.iterative_scan', 'strict_order', true),"
-    " set_config('hnsw.ef_search', '100', true),"
-    " set_config('hnsw.max_scan_tuples', '200000', true)"
+SEARCH_SETTINGS = select(
+    func.set_config("hnsw.iterative_scan", "strict_order", True),
+    func.set_config("hnsw.ef_search", "100", True),
+    func.set_config("hnsw.max_scan_tuples", "200000", True),
 )
 
 
@@ -44,7 +44,7 @@ async def find_passages(
     session: AsyncSession, wanted: Retrieval, vector: Vector, model: str, calibration: Calibration | None
 ) -> Finding:
     """Up to `top_k` passages: in the question's language first, then, where those are few or weak, in the other."""
-    await session.execute(_SEARCH_SETTINGS)
+    await session.exec(SEARCH_SETTINGS)
     own = await _nearest(session, wanted, wanted.locale, vector, model, calibration)
     best_own = _best(own)
     weak = calibration is None or best_own < calibration.confident
@@ -79,9 +79,7 @@ async def _nearest(
     return [
         Found(
             _passage(chunk, document, 1 - distance),
-            calibration.relevance(vector, wanted.locale, unit(chunk.embedding.to_numpy()), locale)
-            if calibration
-            else None,
+            calibration.relevance(vector, wanted.locale, unit(chunk.embedding), locale) if calibration else None,
             document.as_of,
         )
         for chunk, document, distance in rows
