@@ -10,8 +10,10 @@ from uuid import UUID
 import httpx
 import pytest
 from jose import jwt
+from sqlalchemy import text
 from sqlmodel import col, select, update
 
+from auth import refresh_tokens
 from auth.app import build
 from auth.models import Audit, RefreshToken, User
 from auth.settings import Settings
@@ -166,6 +168,28 @@ async def test_a_replay_is_remembered_although_the_reply_is_an_error(settings: S
         assert [replay.status_code for replay in replays] == [401] * 3
         assert (await refresh(client, second["refresh_token"])).status_code == 401
     assert await audited(committed, first["user"]["id"]) == ["session.replayed"]
+
+
+async def until_somebody_waits(sessions: Sessions) -> None:
+    """Return once a connection of auth waits for a lock that another one holds."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE usename = 'auth' AND wait_event_type = 'Lock'")
+    async with asyncio.timeout(5), sessions() as session:
+        connection = await session.connection()
+        while not await connection.scalar(waiting):
+            await connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+
+
+async def test_a_refresh_during_a_logout_does_not_outlive_it(settings: Settings, committed: Sessions) -> None:
+    async with running(build(settings)) as client:
+        email = f"{uuid7()}@example.com"
+        first = (await client.post("/auth/dev/login", json={"email": email})).json()
+        async with committed.begin() as session:
+            redeemed = await refresh_tokens.redeem(session, first["refresh_token"])
+            assert redeemed
+            await refresh_tokens.end_all(session, redeemed)
+            refreshing = asyncio.create_task(refresh(client, first["refresh_token"]))
+            await until_somebody_waits(committed)
+        assert (await refreshing).status_code == 401
 
 
 async def test_an_expired_refresh_token_is_refused(
