@@ -16,9 +16,9 @@ from celery.app.task import Task
 from opentelemetry import propagate, trace
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import DateTime, delete, select
+from sqlalchemy import DateTime
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, SQLModel, col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from common import logs
@@ -101,9 +101,10 @@ async def _relay_outbox(sessions: Sessions, outbox: type[OutboxRow], celery: Cel
     while True:
         try:
             sent = await _relay_batch(sessions, outbox, celery)
-        except Exception as error:  # noqa: BLE001 - whatever it was, giving up would strand every later job
+        except Exception as error:
+            # Whatever it was, giving up would strand every later job.
             relay_failures.inc()
-            logger.warning("the outbox cannot be relayed", extra={"reason": type(error).__name__})
+            logger.warning("the outbox cannot be relayed", exc_info=error)
             await asyncio.sleep(RELAY_OUTAGE_SECONDS)
             continue
         if sent < RELAY_BATCH:
@@ -120,11 +121,11 @@ async def _relay_batch(sessions: Sessions, outbox: type[OutboxRow], celery: Cele
         .with_for_update(skip_locked=True)
     )
     async with sessions.begin() as session:
-        rows = (await session.execute(due)).scalars().all()
+        rows = (await session.exec(due)).all()
         if rows:
             # Celery's producer blocks.
             await asyncio.to_thread(_send, celery, rows)
-            await session.execute(delete(outbox).where(col(outbox.id).in_([row.id for row in rows])))
+            await session.exec(delete(outbox).where(col(outbox.id).in_([row.id for row in rows])))
         return len(rows)
 
 

@@ -110,7 +110,8 @@ async def _history(session: AsyncSession) -> dict[str, _History]:
         col(Job.created_at) > now - timedelta(hours=RETRY_HOURS)
     )
     failed = func.count().filter(col(Job.state) == "failed")
-    rows = await session.execute(select(col(Job.queue), oldest, finished, retries, failed).group_by(col(Job.queue)))
+    connection = await session.connection()
+    rows = await connection.execute(select(col(Job.queue), oldest, finished, retries, failed).group_by(col(Job.queue)))
     return {
         queue: _History((now - since).total_seconds() if since else None, done, retried or 0, dead)
         for queue, since, done, retried, dead in rows

@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 def parse_subtitles(text: str) -> list[Line]:
-    """What is said in an SRT or WebVTT track, in order; raises an AppError when that is nothing, or the file something else."""
+    """What is said in an SRT or WebVTT track, in order; refuses a file that holds nothing said."""
     is_vtt = text.lstrip().startswith("WEBVTT")
     plain = _WORD_TIME.sub("", _cue_blocks(text) if is_vtt else text)
     track = pysubs2.SSAFile.from_string(plain, format_="vtt" if is_vtt else "srt")
