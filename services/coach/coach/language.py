@@ -1,0 +1,35 @@
+"""The two languages of the product, and text as players type it."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+Locale = Literal["ko", "en"]
+LOCALES: tuple[Locale, ...] = get_args(Locale)
+
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Spaces, zero-width and direction marks, variation selectors, Korean filler letters, the empty Braille cell.
+_BLANK = (
+    "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
+)
+_BLANK_EDGES = re.compile(rf"\A{_BLANK}+|{_BLANK}+\Z")
+
+
+def clean_text(value: object) -> object:
+    """Text in NFC without control characters and without blanks around it; what is not text passes."""
+    if not isinstance(value, str):
+        return value
+    return _BLANK_EDGES.sub("", _CONTROL.sub("", unicodedata.normalize("NFC", value)))
+
+
+def choose_locale(question: str, *, asked: Locale | None, preferred: str | None, offered: Sequence[str]) -> Locale:
+    """The language to answer in: asked for, else the user's own, else the question's, else the game's first."""
+    own = (preferred or "")[:2].lower()
+    script: Locale = "ko" if _HANGUL.search(question) else "en"
+    for candidate in (asked, own, script, *offered):
+        if candidate in offered and candidate in LOCALES:
+            return candidate
+    return script
