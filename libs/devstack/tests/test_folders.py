@@ -71,17 +71,20 @@ def test_folder_of_someone_else_is_refused(closed: Path) -> None:
         shared_folder(closed)
 
 
-def test_unreachable_binaries_are_copied_once_and_opened(closed: Path) -> None:
-    program = closed / "install" / "bin" / "program"
-    program.parent.mkdir(parents=True, mode=0o700)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o700)
-    copy = reachable_binaries(closed / "install", NOBODY)
+def test_unreachable_binaries_are_copied_once_with_their_libraries_and_opened(closed: Path) -> None:
+    program = closed / "wheel" / "install" / "bin" / "program"
+    library = closed / "wheel.libs" / "library.so"
+    for file in (program, library):
+        file.parent.mkdir(parents=True)
+        file.write_text(file.name)
+        file.chmod(0o700)
+    copy = reachable_binaries(closed / "wheel", "install", NOBODY)
     copied = copy / "bin" / "program"
-    assert copied.read_text() == "#!/bin/sh\n"
+    assert copied.read_text() == "program"
+    assert (copy.parents[1] / "wheel.libs" / "library.so").read_text() == "library.so"
     assert stat.S_IMODE(copied.stat().st_mode) == 0o755
     assert stat.S_IMODE(program.stat().st_mode) == 0o700
-    assert reachable_binaries(closed / "install", NOBODY) == copy
+    assert reachable_binaries(closed / "wheel", "install", NOBODY) == copy
 
 
 def test_reachable_means_every_folder_above(tmp_path: Path) -> None:
