@@ -214,7 +214,7 @@ async def listening(app: ASGIApp, *, sessions: Sessions | None = None) -> AsyncI
     """Base URL of `app` served on a real socket by this event loop."""
     if sessions is not None and isinstance(app, FastAPI):
         app.state.sessions = sessions
-    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on"))
+    server = _Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="on", proxy_headers=False))
     serving = asyncio.create_task(server.serve())
     try:
         await asyncio.wait_for(server.listening.wait(), 20)

@@ -104,12 +104,16 @@ def _target(scope: Scope) -> bytes:
 
 async def _ask(upstream: Upstream, request: httpx.Request) -> httpx.Response:
     try:
-        return await upstream.handle_async_request(request)
+        response = await upstream.handle_async_request(request)
     except httpx.HTTPError as error:
         logger.warning("upstream failed", extra={"upstream": upstream.name, "reason": str(error)})
         if isinstance(error, httpx.ConnectError):
             raise UnavailableError from error
         raise (UpstreamTimeoutError if isinstance(error, httpx.TimeoutException) else UpstreamError) from error
+    if not 200 <= response.status_code < 600:
+        await response.aclose()
+        raise UpstreamError
+    return response
 
 
 async def _relay(response: httpx.Response, route: Route, decision: Decision, send: Send) -> None:
