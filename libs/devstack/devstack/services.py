@@ -40,7 +40,19 @@ UVICORN = (
     "--timeout-graceful-shutdown",
     GRACEFUL_SECONDS,
 )
-CELERY = ("--queues", "interactive,ingest,maintenance", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO")
+# Root may run it here: messages are JSON, and the virtual environment may be out of another user's reach.
+CELERY = (
+    "-W",
+    "ignore:You're running the worker with superuser",
+    "-m",
+    "celery",
+    "--quiet",
+    "--app",
+    "worker.tasks:celery",
+)
+CELERY_WORKER = ("worker", "--queues", "interactive,ingest,maintenance", "--pool", "prefork", "--concurrency", "2")
+# It has no other worker to find.
+CELERY_ALONE = ("--without-mingle", "--without-gossip", "--loglevel", "INFO")
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def service_processes(system: System) -> list[Process]:
         Process(name, _uvicorn(name, listener), shared | own[name], listener, turns.get(name, 1))
         for name, listener in system.listeners.items()
     ]
-    celery = (sys.executable, "-m", "celery", "--app", "worker.tasks:celery", "worker", *CELERY)
+    celery = (sys.executable, *CELERY, *CELERY_WORKER, *CELERY_ALONE)
     return [*web, Process("worker-celery", celery, shared | own["worker"], stop_turn=2)]
 
 
