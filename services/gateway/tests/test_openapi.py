@@ -1,0 +1,107 @@
+"""Tests of `gateway.openapi`: one document of what is public, with no name that means two things."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from common.testing import Tokens, listening
+from devstack.launch import free_port
+from gateway.openapi import merge, public_part
+
+from .conftest import OpenGateway, ScriptedService
+
+
+def operation(schema: str) -> dict[str, Any]:
+    """A GET whose reply is `schema`."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"get": {"responses": {"200": {"description": "OK", "content": content}}}}
+
+
+def reply_schema(document: dict[str, Any], path: str) -> str:
+    """The name of the schema that a path of `operation` replies with."""
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+    return str(content["application/json"]["schema"]["$ref"].rpartition("/")[2])
+
+
+def model(**properties: str) -> dict[str, Any]:
+    """An object whose properties are of other models."""
+    return {"properties": {name: {"$ref": f"#/components/schemas/{of}"} for name, of in properties.items()}}
+
+
+COACH = {
+    "paths": {
+        "/api/coach/games": operation("Page"),
+        "/internal/games": operation("Secret"),
+        "/admin/x": operation("Page"),
+    },
+    "components": {
+        "schemas": {"Page": model(item="Item"), "Item": {"title": "Game"}, "Secret": {}, "Problem": {"title": "P"}},
+        "securitySchemes": {"HTTPBearer": {"type": "http"}},
+    },
+}
+ADMIN = {
+    "paths": {"/admin/jobs": operation("Page"), "/admin/oops": operation("Problem"), "/retrieve": operation("Item")},
+    "components": {
+        "schemas": {"Page": model(item="Item"), "Item": {"title": "Job"}, "Problem": {"title": "P"}},
+        "securitySchemes": {"HTTPBearer": {"type": "http"}},
+    },
+}
+
+
+def test_only_what_the_table_leads_to_is_shown() -> None:
+    part = public_part("coach", COACH)
+    assert part["paths"].keys() == {"/api/coach/games"}
+    assert part["components"].keys() == {
+        ("schemas", "Page"),
+        ("schemas", "Item"),
+        ("securitySchemes", "HTTPBearer"),
+    }
+
+
+def test_a_name_with_two_meanings_gets_its_services_name_and_so_does_what_refers_to_it() -> None:
+    merged = merge({"coach": public_part("coach", COACH), "admin": public_part("admin", ADMIN)})
+    schemas = merged["components"]["schemas"]
+    assert schemas.keys() == {"CoachPage", "CoachItem", "AdminPage", "AdminItem", "Problem"}
+    assert reply_schema(merged, "/api/coach/games") == "CoachPage"
+    assert reply_schema(merged, "/admin/jobs") == "AdminPage"
+    assert reply_schema(merged, "/admin/oops") == "Problem"
+    assert schemas["AdminPage"]["properties"]["item"]["$ref"] == "#/components/schemas/AdminItem"
+    assert schemas["CoachItem"] == {"title": "Game"}
+    assert merged["components"]["securitySchemes"].keys() == {"HTTPBearer"}
+
+
+def test_operations_are_grouped_by_service() -> None:
+    merged = merge({"coach": public_part("coach", COACH)})
+    assert merged["paths"]["/api/coach/games"]["get"]["tags"] == ["coach"]
+
+
+async def paths_of(gateway: httpx.AsyncClient, expected: set[str]) -> set[str]:
+    """The paths of the document, once the refresh in the background has them."""
+    for _ in range(100):
+        shown = set((await gateway.get("/openapi.json")).json()["paths"])
+        if shown == expected:
+            break
+        await asyncio.sleep(0.02)
+    return shown
+
+
+async def test_a_service_that_goes_down_keeps_its_routes_and_a_new_one_adds_its_own(
+    open_gateway: OpenGateway, tokens: Tokens, service: ScriptedService
+) -> None:
+    coach = ScriptedService(tokens)
+    coach.openapi = COACH
+    async with listening(coach) as coach_url:
+        gateway = await open_gateway(coach_url=coach_url, openapi_refresh_seconds=0.05)
+        assert await paths_of(gateway, {"/api/coach/games"}) == {"/api/coach/games"}
+    service.openapi = ADMIN
+    both = {"/api/coach/games", "/admin/jobs", "/admin/oops"}
+    assert await paths_of(gateway, both) == both
+
+
+async def test_no_service_at_all_still_gives_a_document_and_its_page(open_gateway: OpenGateway) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    gateway = await open_gateway(env="production", auth_url=away, coach_url=away, admin_url=away)
+    document = (await gateway.get("/openapi.json")).json()
+    assert (document["paths"], document["openapi"]) == ({}, "3.1.0")
+    assert "swagger" in (await gateway.get("/docs")).text
