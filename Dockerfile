@@ -33,6 +33,6 @@ ENV PATH=/opt/dugout/bin:$PATH \
 # By number, so that Kubernetes can see that it is not root.
 USER 10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=5s --timeout=3s --start-period=120s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["uvicorn"]
