@@ -72,10 +72,12 @@ async def _nearest(
         select(Chunk, Document, distance)
         .join(Document, col(Document.id) == col(Chunk.document_id))
         .where(Chunk.game == wanted.game, Chunk.locale == locale, Chunk.embedding_model == model)
-        .order_by(distance)
         .limit(wanted.top_k)
     )
-    rows = (await session.exec(query)).all()
+    rows = (await session.exec(query.order_by(distance))).all()
+    if len(rows) < wanted.top_k:
+        # Few chunks there are, or the graph has an island it did not reach: the sum keeps the planner off the graph.
+        rows = (await session.exec(query.order_by(distance + 0.0))).all()
     return [
         Found(
             _passage(chunk, document, 1 - distance),

