@@ -63,7 +63,7 @@ class Track(BaseModel):
 
     def windows(self, seconds: int) -> list[list[Line]]:
         """Sentence-like pieces, grouped into stretches of `seconds`."""
-        return windows(cut(self.lines, SENTENCE), seconds)
+        return [cut(window, SENTENCE) for window in windows(self.lines, seconds)]
 
 
 async def summarise(
