@@ -38,7 +38,7 @@ internal_router = APIRouter(prefix="/internal", tags=["internal"], dependencies=
 keys_router = APIRouter(tags=["auth"])
 
 
-@router.post("/google/login", responses=problem_responses(401, 403, 422, 503))
+@router.post("/google/login", responses=problem_responses(400, 401, 403, 422, 503))
 async def google_login(
     body: GoogleLogin, sessions: SessionsDep, google: GoogleDep, issuer: IssuerDep, settings: SettingsDep
 ) -> SignedIn:
@@ -46,13 +46,13 @@ async def google_login(
     return await sign_in.with_google(body, sessions, google, issuer, settings)
 
 
-@router.post("/refresh", responses=problem_responses(401, 403, 422))
+@router.post("/refresh", responses=problem_responses(400, 401, 403, 422))
 async def refresh(body: Refresh, sessions: SessionsDep, issuer: IssuerDep, settings: SettingsDep) -> SignedIn:
     """Exchange a refresh token for new tokens. Using one twice within 10 seconds is fine; later it ends the session."""
     return await sign_in.refresh(body.refresh_token, sessions, issuer, settings)
 
 
-@router.post("/logout", responses=problem_responses(401, 422))
+@router.post("/logout", responses=problem_responses(400, 401, 422))
 async def logout(body: Logout, sessions: SessionsDep) -> LogoutDone:
     """End this session, or every session of this account."""
     return await sign_in.log_out(body.refresh_token, sessions, everywhere=body.everywhere)
@@ -64,13 +64,13 @@ async def read_me(caller: CurrentUser, session: SessionDep) -> UserPublic:
     return UserPublic.model_validate(await users.get(session, caller.id))
 
 
-@router.patch("/me", responses=problem_responses(401, 403, 422))
+@router.patch("/me", responses=problem_responses(400, 401, 403, 422))
 async def update_me(body: UserUpdate, caller: CurrentUser, session: SessionDep) -> UserPublic:
     """Change name or language; null clears one, leaving it out keeps it."""
     return UserPublic.model_validate(await users.update(session, caller.id, body))
 
 
-@development_router.post("/login", responses=problem_responses(403, 422))
+@development_router.post("/login", responses=problem_responses(400, 403, 422))
 async def development_login(
     body: DevLogin, sessions: SessionsDep, issuer: IssuerDep, settings: SettingsDep
 ) -> SignedIn:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from auth import api, service_clients
 from auth.google import google_client
-from auth.keys import KeyRing
+from auth.keys import open_key_ring
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.app import create_app
@@ -29,8 +29,7 @@ def build(settings: Settings | None = None) -> FastAPI:
 async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """Keys first: nothing can be answered without one."""
     settings: Settings = state["settings"]
-    keys = KeyRing(state["sessions"], Fernet(settings.key_encryption_key.get_secret_value()))
-    await keys.open()
+    keys = await open_key_ring(state["sessions"], Fernet(settings.key_encryption_key.get_secret_value()))
     async with state["sessions"].begin() as session:
         await service_clients.store_secrets(session, settings.service_secrets)
     async with google_client(

@@ -182,11 +182,11 @@ class SignedIn(BaseModel):
 class TokenRequest(BaseModel):
     """RFC 6749 §4.4.2 with RFC 8707's audience; without `scope` all that the client may have is meant."""
 
-    grant_type: str
-    client_id: str
-    client_secret: SecretStr
-    audience: str
-    scope: str | None = None
+    grant_type: str = BodyField(min_length=1)
+    client_id: str = BodyField(min_length=1)
+    client_secret: SecretStr = BodyField(min_length=1)
+    audience: str = BodyField(min_length=1)
+    scope: str | None = BodyField(default=None, min_length=1)
 
 
 class ServiceToken(BaseModel):

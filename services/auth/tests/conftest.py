@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.fernet import Fernet
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from auth.app import build
@@ -62,9 +63,15 @@ async def sessions(settings: Settings, committed: Sessions) -> AsyncIterator[Ses
         yield sessions
 
 
+@pytest.fixture(scope="session")
+def app(settings: Settings) -> FastAPI:
+    """Built once: each start of it, one per test, is a fresh process as far as its state goes."""
+    return build(settings)
+
+
 @pytest.fixture
-async def client(settings: Settings, sessions: Sessions) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(build(settings), sessions=sessions) as client:
+async def client(app: FastAPI, sessions: Sessions) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(app, sessions=sessions) as client:
         yield client
 
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlmodel import delete, select
 
-from auth.keys import KeyRing
+from auth.keys import open_key_ring
 from auth.models import SigningKey
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
@@ -22,12 +22,10 @@ def encryption(settings: Settings) -> Fernet:
 
 async def rotate(sessions: Sessions, encryption: Fernet) -> str:
     """What another process does: retire the active key and activate a new one."""
-    other = KeyRing(sessions, encryption)
     async with sessions.begin() as session:
         retired = (await session.exec(select(SigningKey).where(SigningKey.state == "active"))).one()
         retired.state = "retired"
-    await other.open()
-    return (await other.signer()).kid
+    return (await (await open_key_ring(sessions, encryption)).signer()).kid
 
 
 async def test_the_published_set_holds_public_keys_only(client: httpx.AsyncClient) -> None:
@@ -42,8 +40,7 @@ async def test_the_published_set_holds_public_keys_only(client: httpx.AsyncClien
 async def test_two_processes_starting_together_make_one_key(committed: Sessions, encryption: Fernet) -> None:
     async with committed.begin() as session:
         await session.exec(delete(SigningKey))
-    rings = [KeyRing(committed, encryption) for _ in range(3)]
-    await asyncio.gather(*(ring.open() for ring in rings))
+    rings = await asyncio.gather(*(open_key_ring(committed, encryption) for _ in range(3)))
     assert len({(await ring.signer()).kid for ring in rings}) == 1
     async with committed() as session:
         assert len((await session.exec(select(SigningKey))).all()) == 1
@@ -52,8 +49,7 @@ async def test_two_processes_starting_together_make_one_key(committed: Sessions,
 async def test_a_restart_keeps_the_key(sessions: Sessions, encryption: Fernet) -> None:
     kids = set()
     for _ in range(2):
-        ring = KeyRing(sessions, encryption)
-        await ring.open()
+        ring = await open_key_ring(sessions, encryption)
         kids.add((await ring.signer()).kid)
     assert len(kids) == 1
 
@@ -64,14 +60,13 @@ async def test_the_private_key_is_unreadable_without_the_encryption_key(sessions
     assert b"PRIVATE KEY" not in stored.private_key
     assert b"PRIVATE KEY" in encryption.decrypt(stored.private_key)
     with pytest.raises(RuntimeError, match="DUGOUT_KEY_ENCRYPTION_KEY"):
-        await KeyRing(sessions, Fernet(Fernet.generate_key())).open()
+        await open_key_ring(sessions, Fernet(Fernet.generate_key()))
 
 
 async def test_a_rotation_made_elsewhere_is_picked_up_and_old_tokens_hold(
     sessions: Sessions, encryption: Fernet
 ) -> None:
-    ring = KeyRing(sessions, encryption, reread_seconds=0)
-    await ring.open()
+    ring = await open_key_ring(sessions, encryption, reread_seconds=0)
     issuer = TokenIssuer(ring, issuer="dugout", lifetime_seconds=600)
     old_kid = (await ring.signer()).kid
     old = await issuer.for_service("coach", "rag", "rag:answer")
@@ -91,8 +86,7 @@ async def test_keys_in_memory_outlast_a_database_that_is_away(
     engine = create_engine(settings.database_url.get_secret_value(), application="tests", pool_size=1)
     away = create_engine("postgresql+asyncpg://auth@127.0.0.1:1/postgres", application="tests", pool_size=1)
     sessions = session_factory(engine)
-    ring = KeyRing(sessions, encryption, reread_seconds=0)
-    await ring.open()
+    ring = await open_key_ring(sessions, encryption, reread_seconds=0)
     known = await ring.published()
     sessions.configure(bind=away)
     assert await ring.published() == known
