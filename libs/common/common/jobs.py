@@ -6,7 +6,7 @@ The one file of this library with domain words: a queue has no OpenAPI page, so 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, TypeVar
 from uuid import UUID
@@ -88,27 +88,29 @@ async def enqueue(session: AsyncSession, outbox: type[OutboxRow], job: Job, *, d
 @asynccontextmanager
 async def relaying(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> AsyncIterator[None]:
     """Hand outbox rows to the broker while the block lasts; several relays share the work."""
-    relay = asyncio.create_task(_relay_outbox(sessions, outbox, celery))
+    stop = asyncio.Event()
+    relay = asyncio.create_task(_relay_until(stop, sessions, outbox, celery))
     try:
         yield
     finally:
-        relay.cancel()
-        await asyncio.wait([relay])
+        # Not cancelled: between sending and deleting that would send a batch twice.
+        stop.set()
+        await relay
         celery.close()
 
 
-async def _relay_outbox(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> None:
-    while True:
+async def _relay_until(stop: asyncio.Event, sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> None:
+    while not stop.is_set():
         try:
             sent = await _relay_batch(sessions, outbox, celery)
-        except Exception as error:
-            # Whatever it was, giving up would strand every later job.
+        except Exception as error:  # noqa: BLE001 - whatever it was, giving up would strand every later job
             relay_failures.inc()
-            logger.warning("the outbox cannot be relayed", exc_info=error)
-            await asyncio.sleep(RELAY_OUTAGE_SECONDS)
-            continue
-        if sent < RELAY_BATCH:
-            await asyncio.sleep(RELAY_IDLE_SECONDS)
+            logger.warning("the outbox cannot be relayed", extra={"reason": type(error).__name__})
+            pause = RELAY_OUTAGE_SECONDS
+        else:
+            pause = RELAY_IDLE_SECONDS if sent < RELAY_BATCH else 0
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
 
 
 async def _relay_batch(sessions: Sessions, outbox: type[OutboxRow], celery: Celery) -> int:
