@@ -6,14 +6,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 from google.auth import exceptions, transport
 from google.oauth2 import id_token as google_id_token
 from httpx_aiohttp import HttpxAiohttpClient
 from prometheus_client import Counter
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from auth.models import GoogleLogin, Locale
 from common.errors import Text, UnauthorizedError, UnavailableError
@@ -28,6 +28,11 @@ CLOCK_SKEW_SECONDS = 10
 SHORTEST_MAX_AGE, LONGEST_MAX_AGE = 60, 86_400
 # After a failed fetch sign-ins are refused at once for a while instead of each waiting for its own timeout.
 PAUSE_SECONDS = 5
+
+# By key id; anything else that is JSON, an error in words for one, must not be kept in the place of certificates.
+_CERTIFICATES = TypeAdapter(
+    Annotated[dict[str, Annotated[str, StringConstraints(pattern="^-----BEGIN CERTIFICATE-----")]], Field(min_length=1)]
+)
 
 certificate_fetches = Counter("google_certificate_fetches_total", "Fetches of Google's certificates", ["outcome"])
 
@@ -120,7 +125,7 @@ class Google:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._client.get(self._certs_url)
             response.raise_for_status()
-            TypeAdapter(dict[str, str]).validate_json(response.content)
+            _CERTIFICATES.validate_json(response.content)
         except (httpx.HTTPError, TimeoutError, ValidationError) as error:
             certificate_fetches.labels("failed").inc()
             logger.warning("could not fetch Google's certificates", extra={"reason": type(error).__name__})

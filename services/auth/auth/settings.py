@@ -18,7 +18,7 @@ class Settings(ServiceSettings):
     service_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
     access_token_seconds: int = Field(default=600, ge=60, le=3600)
-    # From the last use: a player who comes back once in this time stays signed in.
+    # Counts from the last use: who comes back once in this time stays signed in. In the environment `P30D`.
     refresh_lifetime: timedelta = timedelta(days=30)
 
     # OAuth client ids that an ID token may be meant for; with none, Google sign-in refuses everybody.

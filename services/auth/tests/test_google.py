@@ -243,6 +243,8 @@ TROUBLES: dict[str, Callable[[], Reply]] = {
     "stalled": lambda: Reply(hold=Gate()),
     "not JSON": lambda: Reply(status=200, body="<html>"),
     "JSON of another kind": lambda: Reply(status=200, body='{"keys": []}'),
+    "an error in words": lambda: Reply(status=200, body='{"error": "quota exceeded"}'),
+    "no certificate": lambda: Reply(status=200, body="{}"),
     "moved": lambda: Reply(status=302, headers={"Location": "/elsewhere"}),
 }
 
