@@ -166,7 +166,8 @@ class _HTTPError(AppError):
 
     def __init__(self, error: HTTPException) -> None:
         super().__init__(Text(error.detail, error.detail), headers=error.headers)
-        self.__dict__.update(status=error.status_code, code=_HTTP_CODES.get(error.status_code, "http_error"))
+        code = _HTTP_CODES.get(error.status_code, "http_error")
+        self.__dict__.update(status=error.status_code, code=code, title=BadRequestError.title)
 
 
 _HTTP_CODES = {

@@ -57,6 +57,7 @@ async def test_the_frameworks_own_errors_are_problems_too(
 ) -> None:
     response = await client.request(method, path)
     assert (response.status_code, response.json()["code"]) == (status, code)
+    assert "on our side" not in response.json()["title"]
 
 
 @pytest.mark.parametrize(
