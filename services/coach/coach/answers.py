@@ -62,7 +62,7 @@ async def rate(session: AsyncSession, user_id: UUID, answer_id: UUID, feedback: 
     await _own(session, user_id, answer_id)
     values = {"verdict": feedback.verdict, "comment": feedback.comment or None, "updated_at": utc_now()}
     statement = insert(Feedback).values(answer_id=answer_id, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=["answer_id"], set_=values))
+    await session.exec(statement.on_conflict_do_update(index_elements=["answer_id"], set_=values))
 
 
 async def _own(session: AsyncSession, user_id: UUID, answer_id: UUID) -> Answer:

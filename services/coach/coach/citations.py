@@ -10,7 +10,8 @@ SNIPPET_LENGTH = 240
 
 # Models also write `[1, 3]`. A space in front goes with a marker that is removed.
 _MARKER = re.compile(r"( *)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
-_UNFINISHED = re.compile(r" *(?:\[[\s\d,]*)?\Z")
+# From the first bracket of a run on: of `[[7]9]` the inner one goes first, and then the outer one is a marker.
+_UNFINISHED = re.compile(r" *(?:\[[\s\d,\[]*)?\Z")
 
 
 class MarkerFilter:
@@ -28,7 +29,7 @@ class MarkerFilter:
     def feed(self, piece: str) -> str:
         """The part of the answer that can be shown now."""
         text, before = self._waiting + piece, None
-        while text != before:  # removing the inner one of `[[7]9]` leaves another
+        while text != before:
             text, before = _MARKER.sub(self._resolve, text), text
         unfinished = _UNFINISHED.search(text)
         cut = unfinished.start() if unfinished else len(text)

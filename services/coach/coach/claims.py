@@ -56,7 +56,7 @@ async def take(sessions: Sessions, owner: str, key: str, request_digest: bytes, 
         await _drop_lapsed(session, now)
         fresh = {"owner": owner, "key": key, "digest": request_digest, "expires_at": now + lease}
         statement = insert(Claim).values(fresh).on_conflict_do_nothing().returning(col(Claim.key))
-        if (await session.execute(statement)).first():
+        if (await session.exec(statement)).first():
             return None
         claim = await session.get(Claim, (owner, key))
     if claim is None or (claim.digest == request_digest and claim.result_id is None):
@@ -68,20 +68,20 @@ async def take(sessions: Sessions, owner: str, key: str, request_digest: bytes, 
 
 async def settle(session: AsyncSession, owner: str, key: str, result_id: UUID) -> None:
     """Name the result, in the transaction that stores it."""
-    await session.execute(_claim(update(Claim), owner, key).values(result_id=result_id, expires_at=utc_now() + KEPT))
+    await session.exec(_claim(update(Claim), owner, key).values(result_id=result_id, expires_at=utc_now() + KEPT))
 
 
 async def release(sessions: Sessions, owner: str, key: str) -> None:
     """Give an unsettled claim back: the work failed and may be tried again."""
     async with sessions.begin() as session:
-        await session.execute(_claim(delete(Claim), owner, key).where(col(Claim.result_id).is_(None)))
+        await session.exec(_claim(delete(Claim), owner, key).where(col(Claim.result_id).is_(None)))
 
 
 async def _drop_lapsed(session: AsyncSession, now: datetime) -> None:
     """Every claim past its time, except those another transaction is dropping at this moment."""
     identity = tuple_(col(Claim.owner), col(Claim.key))
     lapsed = select(Claim.owner, Claim.key).where(col(Claim.expires_at) < now).with_for_update(skip_locked=True)
-    await session.execute(delete(Claim).where(identity.in_(lapsed)))
+    await session.exec(delete(Claim).where(identity.in_(lapsed)))
 
 
 def _claim(statement: Any, owner: str, key: str) -> Any:

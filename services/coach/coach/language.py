@@ -9,7 +9,8 @@ Locale = Literal["ko", "en"]
 LOCALES: tuple[Locale, ...] = get_args(Locale)
 
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, and halves of surrogate pairs, which JSON can hold and nothing behind us accepts.
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Spaces, zero-width and direction marks, variation selectors, Korean filler letters, the empty Braille cell.
 _BLANK = (
     "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e"
@@ -19,10 +20,10 @@ _BLANK_EDGES = re.compile(rf"\A{_BLANK}+|{_BLANK}+\Z")
 
 
 def clean_text(value: object) -> object:
-    """Text in NFC without control characters and without blanks around it; what is not text passes."""
+    """Text in NFC without unusable characters and without blanks around it; what is not text passes."""
     if not isinstance(value, str):
         return value
-    return _BLANK_EDGES.sub("", _CONTROL.sub("", unicodedata.normalize("NFC", value)))
+    return _BLANK_EDGES.sub("", _UNUSABLE.sub("", unicodedata.normalize("NFC", value)))
 
 
 def choose_locale(question: str, *, asked: Locale | None, preferred: str | None, offered: Sequence[str]) -> Locale:

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
+from pathlib import Path
 
-from jinja2 import StrictUndefined, Template, TemplateNotFound, meta
-from jinja2.loaders import PackageLoader
+from jinja2 import FileSystemLoader, StrictUndefined, Template, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict
 
@@ -15,7 +14,7 @@ from coach.citations import without_markers
 from coach.clients import Passage
 from coach.language import LOCALES, Locale
 
-FOLDER = "templates/system_prompt"
+FOLDER = Path(__file__).parent / "templates" / "system_prompt"
 
 
 class PromptPassage(BaseModel):
@@ -64,16 +63,19 @@ class Prompt:
 class Prompts:
     """All prompt files, each rendered once at start: a broken one stops the service, not a question."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._loader = FileSystemLoader(folder)
         self._environment = SandboxedEnvironment(
-            loader=PackageLoader("coach", FOLDER),
+            loader=self._loader,
             undefined=StrictUndefined,
             autoescape=False,
             trim_blocks=True,
             lstrip_blocks=True,
         )
         self._environment.filters["fence"] = fence
-        self._prompts = {(name, locale): self._load(name, locale) for name in template_names() for locale in LOCALES}
+        self._prompts = {
+            (name, locale): self._load(name, locale) for name in template_names(folder) for locale in LOCALES
+        }
 
     def get(self, template: str, locale: Locale) -> Prompt:
         """The prompt of a game's template in a language; a template that left the image since is `default`."""
@@ -94,18 +96,17 @@ class Prompts:
 
     def _sources(self, path: str) -> Iterator[bytes]:
         """The text of a file and of all it refers to."""
-        assert self._environment.loader is not None  # noqa: S101 - set above
-        source, *_ = self._environment.loader.get_source(self._environment, path)
+        source, *_ = self._loader.get_source(self._environment, path)
         yield source.encode()
         for reference in meta.find_referenced_templates(self._environment.parse(source)):
             if reference is None:
-                raise TemplateNotFound(path, "a prompt may refer to other files by their plain names only")
+                raise ValueError(f"{path}: a prompt names the files it uses plainly, so that its version covers them")
             yield from self._sources(reference)
 
 
-def template_names() -> list[str]:
+def template_names(folder: Path = FOLDER) -> list[str]:
     """The folders of prompts, one per game and `default`."""
-    return sorted(folder.name for folder in files("coach").joinpath(FOLDER).iterdir() if folder.is_dir())
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
 def fence(text: str) -> str:

@@ -21,16 +21,20 @@ def _plain_decimal(value: Decimal) -> str:
 Money = Annotated[Decimal, PlainSerializer(_plain_decimal, return_type=str, when_used="json")]
 
 
+# Text as players type it, made fit to store and to send on.
+Typed = Annotated[str, BeforeValidator(clean_text)]
+
+
 class AskRequest(BaseModel):
     """A question. Without `locale`: the user's own, else by the script of the question."""
 
     model_config = ConfigDict(extra="forbid")
 
-    game: str = Field(min_length=1, max_length=63)
-    question: Annotated[str, BeforeValidator(clean_text), Field(min_length=1, max_length=2000)]
+    game: Annotated[Typed, Field(min_length=1, max_length=63)]
+    question: Annotated[Typed, Field(min_length=1, max_length=2000)]
     locale: Locale | None = None
     conversation_id: UUID | None = None
-    context: dict[str, str] = Field(default={}, max_length=32)
+    context: dict[Typed, Typed] = Field(default={}, max_length=32)
 
 
 class Citation(BaseModel):
@@ -111,4 +115,4 @@ class FeedbackCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdict: Verdict
-    comment: Annotated[str, BeforeValidator(clean_text), Field(max_length=2000)] | None = None
+    comment: Annotated[Typed, Field(max_length=2000)] | None = None

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Row, func, literal, select
-from sqlmodel import col
+from sqlalchemy import ColumnElement, Row, func, literal
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from coach.models import Answer, Completion
@@ -103,8 +103,9 @@ async def _by_key(
     end: datetime,
 ) -> dict[str, Row[Any]]:
     created_at = col(table.created_at)
-    statement = select(*figures).where(created_at >= start, created_at < end).group_by("key")
-    rows: Sequence[Row[Any]] = (await session.execute(statement)).all()
+    columns: Any = select(*figures)
+    statement = columns.where(created_at >= start, created_at < end).group_by("key")
+    rows: Sequence[Row[Any]] = (await session.exec(statement)).all()
     return {row.key: row for row in rows}
 
 

@@ -34,29 +34,24 @@ GAME = {
 
 
 @pytest.fixture(scope="session")
-def rag_server() -> Iterator[RagStandin]:
+def rag() -> Iterator[RagStandin]:
+    """A scripted rag."""
     with run_rag() as rag:
         yield rag
 
 
-@pytest.fixture
-def rag(rag_server: RagStandin) -> RagStandin:
-    """rag, with nothing asked and nothing scripted yet."""
-    rag_server.clear()
-    return rag_server
-
-
 @pytest.fixture(scope="session")
-def openai_server() -> Iterator[OpenAIStandin]:
+def openai() -> Iterator[OpenAIStandin]:
+    """A scripted model."""
     with run_openai() as openai:
         yield openai
 
 
-@pytest.fixture
-def openai(openai_server: OpenAIStandin) -> OpenAIStandin:
-    """The model, with nothing asked and nothing scripted yet."""
-    openai_server.clear()
-    return openai_server
+@pytest.fixture(autouse=True)
+def nothing_scripted(rag: RagStandin, openai: OpenAIStandin) -> None:
+    """Nothing asked and nothing scripted yet."""
+    rag.clear()
+    openai.clear()
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +68,7 @@ async def sessions(database_url: str) -> AsyncIterator[Sessions]:
     await engine.dispose()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(database_url: str, auth_url: str, rag: RagStandin, openai: OpenAIStandin) -> MakeSettings:
     """Settings of a coach between the stand-ins, with a model; arguments change some."""
 
@@ -93,28 +88,34 @@ def settings(database_url: str, auth_url: str, rag: RagStandin, openai: OpenAISt
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def client(settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
     """A coach with a model."""
     async with running(build(settings())) as client:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def keyless(settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
     """A coach without a key."""
     async with running(build(settings(openai_api_key=None))) as client:
         yield client
 
 
-@pytest.fixture
-def set_game(sessions: Sessions) -> SetGame:
+@pytest.fixture(scope="session")
+def prompts() -> Prompts:
+    """All prompt files."""
+    return Prompts()
+
+
+@pytest.fixture(scope="session")
+def set_game(sessions: Sessions, prompts: Prompts) -> SetGame:
     """Sets a game up under a slug of its own; arguments change some of its settings."""
 
     async def set_up(**changes: Any) -> str:
         slug = f"game-{uuid7().hex}"
         async with sessions.begin() as session:
-            await put_game(session, slug, GameSettings(slug=slug, **(GAME | changes)), Prompts())
+            await put_game(session, slug, GameSettings(slug=slug, **(GAME | changes)), prompts)
         return slug
 
     return set_up

@@ -21,7 +21,7 @@ from .test_ask import QUESTION, REMEMBERED
 LEAVING_SECONDS = 0.5
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def url(settings: MakeSettings) -> AsyncIterator[str]:
     """A coach with a model on a real socket."""
     async with listening(build(settings())) as url:

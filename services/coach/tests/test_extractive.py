@@ -1,0 +1,71 @@
+"""Answers by quotation: relevant, readable, and every word from the sources."""
+
+import re
+
+from coach.clients import Passage
+from coach.extractive import LONGEST_ANSWER, quote
+
+
+def passage(title: str, text: str) -> Passage:
+    return Passage(document_id=title, version=1, title=title, text=text, source="s")
+
+
+KOREAN = [
+    passage("굶주림", "굶주림\n허기가 지면 체력이 회복되지 않습니다. 배고픔 표시가 떠도 바로 먹을 필요는 없습니다."),
+    passage("정화의 물약", "이 물약은 독을 없앱니다. 산성 점액은 물에 들어가면 바로 씻깁니다. 값은 비쌉니다."),
+    passage("두루마리", "두루마리는 불에 탑니다."),
+]
+ENGLISH = [
+    passage("Hydra", "A hydra grows two heads for each one lost. Cutting with a flaming blade cauterises the stump."),
+    passage("Trog", "Trog hates magic. Followers of Trog may not cast spells. 1. d4 Nf6 2. c4 e6 is an opening."),
+]
+
+
+def test_the_sentence_that_answers_is_quoted_with_its_passage() -> None:
+    text, markers = quote("산성 점액 묻으면 어떻게 씻어?", KOREAN, "ko", degraded=False)
+    assert markers[0] == 2
+    assert "“산성 점액은 물에 들어가면 바로 씻깁니다.” [2]" in text
+    assert "두루마리" not in text
+    text, markers = quote("Can I cast spells while worshipping Trog?", ENGLISH, "en", degraded=False)
+    assert markers == [2]
+    assert "Followers of Trog may not cast spells." in text
+
+
+def test_every_quoted_word_stands_in_its_passage() -> None:
+    for question, passages, locale in (("배고프면 바로 먹어?", KOREAN, "ko"), ("What is a hydra?", ENGLISH, "en")):
+        text, markers = quote(question, passages, locale, degraded=False)  # type: ignore[arg-type]
+        for quotation, marker in re.findall(r"“(.+?)” \[(\d)\]", text):
+            for sentence in quotation.split(" … "):
+                assert sentence in passages[int(marker) - 1].text
+        assert len(re.findall(r"“", text)) == len(markers) > 0
+
+
+def test_a_question_in_another_language_gets_the_best_passage() -> None:
+    text, markers = quote("히드라 머리는 어떻게 해?", ENGLISH, "ko", degraded=False)
+    assert markers == [1]
+    assert text.startswith("자료에 있는 내용을 그대로 옮깁니다.\n- Hydra: “A hydra grows")
+
+
+def test_a_title_that_a_document_begins_with_is_not_quoted_twice() -> None:
+    text, _ = quote("굶주림이 뭐야?", KOREAN[:1], "ko", degraded=False)
+    assert "“굶주림" not in text
+
+
+def test_degraded_says_why() -> None:
+    korean, _ = quote("산성 점액?", KOREAN, "ko", degraded=True)
+    english, _ = quote("Hydra?", ENGLISH, "en", degraded=True)
+    assert korean.startswith("지금은 AI 모델을 사용할 수 없어")
+    assert english.startswith("The AI model is not available right now.")
+
+
+def test_a_passage_without_an_end_is_cut_to_a_readable_length() -> None:
+    endless = [passage(f"Wall {n}", "archers shoot arrows at " * 200) for n in range(5)]
+    text, markers = quote("What do archers shoot?", endless, "en", degraded=False)
+    assert len(text) <= LONGEST_ANSWER
+    assert 1 <= len(markers) <= 3
+
+
+def test_markers_in_a_source_are_not_taken_for_ours() -> None:
+    text, markers = quote("Hydra?", [passage("Hydra", "A hydra has heads [2].")], "en", degraded=False)
+    assert markers == [1]
+    assert "[2]" not in text
