@@ -98,6 +98,7 @@ async def call(
 ) -> Reply:
     """One call to another service; `options` are httpx's (`json`, `params`, `data`, `content`, `timeout`).
 
+    For a call without a reply (204) `reply` is `NoneType`.
     Raises NotFoundError for its 404, UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503
     (with the code it gives), UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the
     reply we read.
@@ -114,7 +115,7 @@ async def call(
     if response.is_error:
         raise _failure(response)
     try:
-        return TypeAdapter(reply).validate_json(response.content)
+        return TypeAdapter(reply).validate_json(response.content or b"null")
     except ValidationError as error:
         raise UpstreamError from error
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import NoneType
 
 import httpx
 import pytest
@@ -34,6 +35,11 @@ async def answer(status: int) -> Response:
     return JSONResponse({"code": "taken", "title": "Taken", "detail": "It is taken"}, status)
 
 
+@callee.get("/nothing", status_code=204)
+async def nothing() -> None:
+    """Done."""
+
+
 @callee.get("/html")
 async def html() -> PlainTextResponse:
     return PlainTextResponse("<h1>busy</h1>")
@@ -55,6 +61,12 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with listening(callee) as url, http_client(url, read_timeout=0.2) as client:
         yield client
         released.set()
+
+
+async def test_a_reply_without_a_body_is_none(client: httpx.AsyncClient) -> None:
+    await call(client, "GET", "/nothing", NoneType)
+    with pytest.raises(UpstreamError):
+        await call(client, "GET", "/nothing", Echo)
 
 
 async def test_a_503_keeps_the_code_it_came_with(client: httpx.AsyncClient) -> None:

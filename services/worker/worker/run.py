@@ -18,8 +18,9 @@ logger = logging.getLogger(__name__)
 
 # A duplicate of a job that is running looks again after this long, in case its twin's process dies.
 BUSY_SECONDS = 30
-# What may be over by the next attempt: limits, failing neighbours, outages, delays. Anything else will fail again.
-TRANSIENT = frozenset({429, 502, 503, 504})
+# What may be over by the next attempt: the same call still under way, limits, failing neighbours, outages, delays.
+# Anything else will fail again.
+TRANSIENT = frozenset({409, 429, 502, 503, 504})
 
 
 class JobTimeoutError(UpstreamTimeoutError):
