@@ -25,6 +25,14 @@ async def test_two_megabytes_are_refused_before_any_service_hears_of_them(
     assert service.requests == []
 
 
+async def test_a_declared_length_is_refused_before_the_body_is_sent(
+    gateway: httpx.AsyncClient, signed_in: dict[str, str]
+) -> None:
+    async with connected(gateway) as (reader, writer):
+        writer.write(head("POST", ASK, {**signed_in, "content-length": "2000000", "expect": "100-continue"}))
+        assert (await read_head(reader))[0] == 413
+
+
 async def test_a_body_in_pieces_is_counted_as_it_comes(
     gateway: httpx.AsyncClient, service: ScriptedService, signed_in: dict[str, str]
 ) -> None:
