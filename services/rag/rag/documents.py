@@ -46,7 +46,8 @@ async def publish(batch: Batch, at: Resources) -> Published:
     wanted = {document.key: document for document in batch.documents}  # of a key given twice the last one counts
     async with at.sessions() as session:
         stored = await _by_key(session, batch.game, wanted)
-    changed = [document for key, document in wanted.items() if not _is_stored(document, stored.get(key))]
+    model = at.embeddings.name
+    changed = [document for key, document in wanted.items() if not _is_stored(document, stored.get(key), model)]
     changes = await _embed(changed, at.embeddings)  # takes seconds, so it comes before the transaction
     async with at.sessions.begin() as session:
         published = await _store(session, batch.game, wanted, changes, at)
@@ -59,12 +60,13 @@ async def _store(
     session: AsyncSession, game: str, wanted: Mapping[str, DocumentCreate], changes: Sequence[_Change], at: Resources
 ) -> list[PublishedDocument]:
     generation = await _lock_generation(session, game)
+    await _register_model(session, at.embeddings.name)
     stored = await _by_key(session, game, wanted)
     states: dict[str, DocumentState] = dict.fromkeys(wanted, "unchanged")
     for change in changes:
         key = change.wanted.key
         known = stored.get(key)
-        if not _is_stored(change.wanted, known):  # nor by another call meanwhile
+        if not _is_stored(change.wanted, known, at.embeddings.name):  # nor by another call meanwhile
             states[key] = "replaced" if known and not known.deleted_at else "created"
             stored[key] = await _write(session, game, change, known, at.embeddings.name)
     if written := [stored[key] for key, state in states.items() if state != "unchanged"]:
@@ -131,10 +133,11 @@ async def _by_key(session: AsyncSession, game: str, keys: Iterable[str]) -> dict
     return {document.key: document for document in await session.exec(query)}
 
 
-def _is_stored(wanted: DocumentCreate, stored: Document | None) -> bool:
-    """Whether publishing would change nothing: the content's hash and everything said about it are equal."""
-    said = wanted.model_dump(exclude={"chunks"})
-    return stored is not None and not stored.deleted_at and said == stored.model_dump(include=set(said))
+def _is_stored(wanted: DocumentCreate, stored: Document | None, model: str) -> bool:
+    """Whether publishing would change nothing; the hash covers all that makes another version."""
+    if stored is None or stored.deleted_at:
+        return False
+    return (stored.sha256, stored.embedding_model) == (wanted.sha256, model)
 
 
 async def _embed(changed: Sequence[DocumentCreate], embeddings: Embeddings) -> list[_Change]:
@@ -150,9 +153,14 @@ async def _lock_generation(session: AsyncSession, game: str) -> Generation:
     return (await session.exec(query)).one()
 
 
+async def _register_model(session: AsyncSession, name: str) -> None:
+    row = {"name": name, "dimensions": DIMENSIONS, "created_at": utc_now()}
+    await session.exec(postgresql.insert(EmbeddingModel).values(row).on_conflict_do_nothing())
+
+
 async def _write(session: AsyncSession, game: str, change: _Change, stored: Document | None, model: str) -> Document:
     """Put a document and its chunks in the place of an earlier version."""
-    said = change.wanted.model_dump(exclude={"chunks"})
+    said = {**change.wanted.model_dump(exclude={"chunks"}), "embedding_model": model}
     if stored is None:
         stored = Document(game=game, **said)
     else:
@@ -160,11 +168,6 @@ async def _write(session: AsyncSession, game: str, change: _Change, stored: Docu
         stored.sqlmodel_update({**said, "version": stored.version + 1, "updated_at": utc_now(), "deleted_at": None})
     session.add(stored)
     await session.flush()
-    await session.exec(
-        postgresql.insert(EmbeddingModel)
-        .values(name=model, dimensions=DIMENSIONS, created_at=utc_now())
-        .on_conflict_do_nothing()
-    )
     await session.exec(insert(Chunk).values(_chunk_rows(stored, change, model)))
     return stored
 

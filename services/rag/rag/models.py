@@ -46,6 +46,7 @@ class Document(RagTable, table=True):
     sha256: str
     as_of: date | None = None
     version: int = 1
+    embedding_model: str = Field(foreign_key="rag.embedding_model.name")
     created_at: datetime = Field(default_factory=utc_now, sa_type=Moment)
     updated_at: datetime = Field(default_factory=utc_now, sa_type=Moment)
     deleted_at: datetime | None = Field(default=None, sa_type=Moment)

@@ -1,5 +1,6 @@
 """What the caches serve, what they refuse, and how an answer becomes unservable."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -124,6 +125,16 @@ async def test_an_answer_made_before_a_publication_is_not_taken(
 
 async def test_an_answer_is_taken_once(remembered: dict[str, Any], remember: Ask) -> None:
     assert await remember(remembered, QUESTION) == {"stored": False, "reason": "the flight has ended"}
+
+
+async def test_of_answers_offered_together_one_is_taken(
+    publish: Publish, ask: Ask, remember: Ask, units: Units
+) -> None:
+    await publish(*units)
+    found = await ask(QUESTION)
+    offered = await asyncio.gather(*(remember(found, QUESTION, answer=number) for number in range(5)))
+    [taken] = [number for number, reply in enumerate(offered) if reply["stored"]]
+    assert (await ask(QUESTION))["hit"]["answer"] == taken
 
 
 async def test_an_answer_is_taken_for_its_own_question_and_scope_only(

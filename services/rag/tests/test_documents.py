@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from sqlmodel import select
+from sqlmodel import select, update
 
 from common.db import Sessions
-from rag.models import Chunk, Generation
+from rag.models import Chunk, EmbeddingModel, Generation
+from rag.models import Document as Stored
 
 Document = Callable[..., dict[str, Any]]
 Publish = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -41,11 +42,26 @@ async def test_publish_replaces_a_changed_document_under_its_id(publish: Publish
     assert [passage["text"] for passage in found["passages"]] == ["창병의 비용은 금 15이다."]
 
 
-async def test_publish_takes_a_new_title_for_a_change(publish: Publish, document: Document, ask: Ask) -> None:
-    await publish(document("unit:1", "비용은 금 14이다.", title="창병"))
-    [renamed] = await publish(document("unit:1", "비용은 금 14이다.", title="장창병"))
-    assert renamed["state"] == "replaced"
-    assert (await ask("장창병 비용이 얼마야?"))["passages"][0]["title"] == "장창병"
+async def test_publish_goes_by_the_hash_alone(publish: Publish, document: Document) -> None:
+    """Whoever uploads the same file on another day does not make another version."""
+    await publish(document("창병", "창병의 비용은 금 14이다.", as_of="2026-10-01"))
+    [again] = await publish(document("창병", "창병의 비용은 금 14이다.", as_of="2026-10-02"))
+    assert (again["state"], again["version"]) == ("unchanged", 1)
+
+
+async def test_publish_embeds_again_what_another_model_embedded(
+    publish: Publish, document: Document, ask: Ask, sessions: Sessions
+) -> None:
+    await publish(document("창병", "창병의 비용은 금 14이다."))
+    async with sessions.begin() as session:
+        session.add(EmbeddingModel(name="older", dimensions=384))
+        await session.flush()
+        await session.exec(update(Stored).values(embedding_model="older"))
+        await session.exec(update(Chunk).values(embedding_model="older"))
+    assert (await ask("창병 비용이 얼마야?"))["passages"] == []
+    [again] = await publish(document("창병", "창병의 비용은 금 14이다."))
+    assert again["state"] == "replaced"
+    assert len((await ask("창병 비용이 얼마야?"))["passages"]) == 1
 
 
 async def test_publish_bumps_the_generation_once_per_batch_that_changes_something(

@@ -52,11 +52,15 @@ def _create_document() -> None:
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("as_of", sa.Date(), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("embedding_model", sa.String(), nullable=False),
         _moment("created_at"),
         _moment("updated_at"),
         _moment("deleted_at", nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_document"),
         sa.UniqueConstraint("game", "key", name="uq_document_game_key"),
+        sa.ForeignKeyConstraint(
+            ["embedding_model"], ["rag.embedding_model.name"], name="fk_document_embedding_model_embedding_model"
+        ),
         schema=SCHEMA,
     )
 
