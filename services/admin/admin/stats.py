@@ -9,6 +9,7 @@ from typing import TypeVar
 from admin.clients import AuthClient, CoachClient
 from admin.models import By, Stats, Totals
 from common.errors import AppError
+from common.http import UpstreamProblemError
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ async def _part(name: str, asked: Awaitable[Part], seconds: float) -> Part | Non
     try:
         async with asyncio.timeout(seconds):
             return await asked
+    except UpstreamProblemError:
+        raise
     except (AppError, TimeoutError) as error:
-        if isinstance(error, AppError) and error.status < 500:
-            raise
         logger.warning("statistics are incomplete", extra={"missing": name, "reason": type(error).__name__})
         return None
