@@ -22,7 +22,7 @@ LONGEST_QUOTE = 220
 MOST_PASSAGES = 3
 MOST_QUOTES_EACH = 2
 # A further passage is quoted only if it says nearly as much about the question as the best one.
-WORTH_QUOTING = 0.6
+WORTH_QUOTING = 0.7
 # Retrieval has read the whole passage; its order counts where the words say little (a question in another language).
 RANK_BONUS = 0.15
 
