@@ -39,9 +39,11 @@ ROUTES = (
     Route("/auth/dev", "auth", "none", "sign_in"),
     Route("/.well-known/jwks.json", "auth", "none", "account", exact=True),
     Route("/api/coach", "coach", "required", "player", read_timeout=30.0),
-    Route("/api/coach/ask", "coach", "required", "ask", read_timeout=60.0),
+    # Longer than coach itself allows retrieval and model together, so that its own words arrive.
+    Route("/api/coach/ask", "coach", "required", "ask", read_timeout=90.0),
     Route("/admin", "admin", "optional", "ops", read_timeout=30.0),
-    Route("/admin/documents", "admin", "optional", "ops", body_cap=32 * MIB, read_timeout=120.0),
+    # A file of 32 MiB, which admin itself allows, and the form around it.
+    Route("/admin/documents", "admin", "optional", "ops", body_cap=33 * MIB, read_timeout=120.0),
 )
 
 _BY_PREFIX = {route.prefix: route for route in ROUTES}
