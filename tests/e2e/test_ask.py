@@ -104,4 +104,4 @@ def test_a_player_sees_their_own_profile(sign_in: SignIn) -> None:
     premium = sign_in(plan="premium")
     me = premium.get("/auth/me").json()
     assert (me["role"], me["plan"]) == ("player", "premium")
-    assert UUID(me["id"])
+    assert UUID(me["id"]).version == 7
