@@ -82,7 +82,9 @@ def _start(
     for _ in range(PORT_RACES):
         chosen = port or free_port()
         command = (binaries / "postgres", "-D", home / "data", "-h", "127.0.0.1", "-p", str(chosen), "-k", "")
-        process = start((*command, "-c", "max_connections=200", *options), folder=home, log=log, signum=FAST_SHUTDOWN)
+        process = start(
+            (*command, "-c", "max_connections=200", *options), folder=home, log=log, signum=FAST_SHUTDOWN, lock=lock
+        )
         try:
             if _is_ready(process, home / "data"):
                 return process, chosen

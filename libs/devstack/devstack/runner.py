@@ -174,9 +174,10 @@ class Runner:
             if not ended.done():
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # its own session, so its children too
-        await ended
-        with suppress(TimeoutError):
-            await asyncio.wait_for(child.reading, 1)
+        # Both also wait for the pipe, which something it started may hold open for ever.
+        await asyncio.wait({ended, child.reading}, timeout=1)
+        ended.cancel()
+        child.reading.cancel()
 
 
 def _tail(child: Child) -> str:

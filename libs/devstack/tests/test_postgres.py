@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 import devstack.postgres
+from devstack import launch
 from devstack.folders import remove_home
 from devstack.launch import ServerError, free_port
 from devstack.postgres import Postgres, run_postgres
@@ -78,6 +79,12 @@ async def test_zombie_of_a_killed_server_does_not_stop_the_next(state: Path) -> 
     with run_postgres(state) as second:
         assert await query(second.url(), "SELECT number FROM kept") == 42
     first.__exit__(None, None, None)
+
+
+def test_data_of_a_living_server_are_left_alone(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "PREDECESSOR_SECONDS", 0.1)
+    with run_postgres(state), pytest.raises(ServerError, match="does not stop"), run_postgres(state):
+        pass
 
 
 def test_interrupted_first_start_is_made_good(state: Path) -> None:

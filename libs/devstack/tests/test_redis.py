@@ -7,6 +7,7 @@ import pytest
 import redis
 
 import devstack.redis
+from devstack import launch
 from devstack.folders import remove_home
 from devstack.launch import ServerError, free_port
 from devstack.redis import Kind, Redis, run_redis
@@ -77,6 +78,12 @@ def test_port_lost_to_a_neighbour_is_replaced(server: Redis, tmp_path: Path, mon
     monkeypatch.setattr(devstack.redis, "free_port", lambda: next(ports))
     with run_redis(tmp_path, "state", throwaway=True) as second:
         assert second.port != server.port
+
+
+def test_data_of_a_living_server_are_left_alone(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "PREDECESSOR_SECONDS", 0.1)
+    with run_redis(state, "state"), pytest.raises(ServerError, match="does not stop"), run_redis(state, "state"):
+        pass
 
 
 def test_server_that_cannot_start_says_why(state: Path) -> None:

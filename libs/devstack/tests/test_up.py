@@ -40,6 +40,7 @@ class System:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         return self
 
@@ -53,9 +54,14 @@ class System:
                 return line
         raise AssertionError(f"ended without {text!r}:\n{self.output}")
 
-    def signal(self, signum: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(signum)
+
+    def send_to_group(self, signum: signal.Signals) -> None:
+        """As a terminal does it: to every process that is not in a session of its own."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signum)
 
     def end(self) -> int:
         """Waits for its end; the exit code."""
@@ -66,7 +72,7 @@ class System:
     def remove(self) -> None:
         """Stops it if its test has not, and deletes its data."""
         if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGTERM)
+            self.send(signal.SIGTERM)
             self.end()
         remove_state(self.state)
 
@@ -113,7 +119,7 @@ def test_one_signal_stops_everything_in_order_and_leaves_no_process_and_no_port(
 ) -> None:
     system.start().read_until("ready, database")
     assert len(system.left_over()) > 4
-    system.signal(signum)
+    system.send_to_group(signum)
     assert system.end() == 0
     assert re.findall(r"(\S+) goes", system.output)[:2] == ["gateway", "coach"]
     assert set(re.findall(r"(\S+) goes", system.output)[2:]) == {"worker", "worker-celery"}
@@ -125,10 +131,10 @@ def test_one_signal_stops_everything_in_order_and_leaves_no_process_and_no_port(
 
 def test_second_signal_kills_a_service_that_does_not_listen(system: System) -> None:
     system.start("stubborn").read_until("ready, database")
-    system.signal(signal.SIGINT)
+    system.send(signal.SIGINT)
     system.read_until("gateway goes")
     began = time.monotonic()
-    system.signal(signal.SIGINT)
+    system.send(signal.SIGINT)
     assert system.end() == 0
     assert time.monotonic() - began < 10  # its patience alone is 15 s
     assert system.left_over() == []
@@ -137,7 +143,7 @@ def test_second_signal_kills_a_service_that_does_not_listen(system: System) -> N
 def test_kill_of_the_parent_leaves_no_process(system: System) -> None:
     system.start().read_until("ready, database")
     assert len(system.left_over()) > 4
-    system.signal(signal.SIGKILL)
+    system.send(signal.SIGKILL)
     system.end()
     system.wait_until_nothing_is_left()
     system.start().read_until("ready, database")
@@ -145,7 +151,7 @@ def test_kill_of_the_parent_leaves_no_process(system: System) -> None:
 
 def test_signal_during_the_start_leaves_no_process(system: System) -> None:
     system.start("unready").read_until("worker-celery runs")
-    system.signal(signal.SIGTERM)
+    system.send(signal.SIGTERM)
     assert system.end() == 0
     assert system.left_over() == []
 
@@ -163,7 +169,7 @@ async def test_second_start_finds_the_data_of_the_first(system: System) -> None:
         await connection.execute(statement)
         assert await connection.fetchval("SELECT number FROM kept") == 42
         await connection.close()
-        system.signal(signal.SIGINT)
+        system.send(signal.SIGINT)
         await asyncio.to_thread(system.end)
     assert "using the data in" in system.output
 
@@ -188,7 +194,7 @@ def test_two_systems_started_at_once_run_side_by_side(system: System, other: Sys
     for each in (system, other):
         each.read_until("ready, database")
     for each in (system, other):
-        each.signal(signal.SIGTERM)
+        each.send(signal.SIGTERM)
         assert each.end() == 0
 
 
@@ -222,7 +228,7 @@ def test_closed_terminal_does_not_disturb_the_stop(system: System) -> None:
     assert system.process is not None
     assert system.process.stdout is not None
     system.process.stdout.close()
-    system.signal(signal.SIGHUP)
+    system.send(signal.SIGHUP)
     assert system.process.wait(SECONDS) == 0
     assert system.left_over() == []
     assert "stopped; the data are kept" in (system.state / "logs" / "dugout.log").read_text()

@@ -17,8 +17,11 @@ TINY_SERVICE = str(Path(__file__).with_name("tiny_service.py"))
 
 async def story(started: Started) -> None:
     """Starts the tiny services and waits."""
-    marks = {"TINY_STATE": str(started.settings.state), "TINY": os.environ["TINY"]}
-    environment = inherited_environment() | marks
+    environment = inherited_environment() | {
+        "TINY": os.environ["TINY"],
+        "TINY_STATE": str(started.settings.state),
+        "TINY_DATABASE": str(started.system.postgres.port),
+    }
     for name, turn in SERVICES.items():
         listener = started.system.listeners[name]
         command = (sys.executable, TINY_SERVICE, name, str(listener.socket.fileno()))
