@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.settings import ServiceSettings
 
@@ -33,6 +33,12 @@ class Settings(ServiceSettings):
     rag_timeout_seconds: float = 300
     coach_timeout_seconds: float = 120
     summary_window_seconds: int = Field(default=300, ge=30)
+
+    @field_validator("slack_webhook_url", mode="before")
+    @classmethod
+    def empty_is_unset(cls, value: object) -> object:
+        """Compose files pass an unset variable on as an empty one."""
+        return value or None
 
     @model_validator(mode="after")
     def check_time_limits(self) -> Self:
