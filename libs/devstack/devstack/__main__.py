@@ -104,7 +104,7 @@ async def _load(settings: Settings, names: Sequence[str]) -> None:
     games = [read_game(settings.data, name) for name in names]
     async with signed_in(_url(settings), "admin") as operator:
         for game in games:
-            print(await load_game(operator, game))
+            await load_game(operator, game, print)
             if settings.url is None:
                 write_loaded_game(settings.state, game.folder.name, game.digest())
 

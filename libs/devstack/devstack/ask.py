@@ -1,6 +1,7 @@
 """Asks a question through the gateway and lays the answer out for a terminal."""
 
 import textwrap
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ async def ask(player: httpx.AsyncClient, question: Question) -> dict[str, Any]:
 
 def describe(question: Question, answer: dict[str, Any]) -> str:
     """Question, answer, citations, and how it came about."""
-    paragraphs = [textwrap.fill(line, WIDTH) for line in answer["answer"].splitlines()]
+    paragraphs = [_wrap(line) for line in answer["answer"].splitlines()]
     lines = [
         f"[{answer['game']} · {answer['locale']}] {question.text}",
         "",
@@ -39,6 +40,12 @@ def describe(question: Question, answer: dict[str, Any]) -> str:
         f"  — {_origin(answer)}",
     ]
     return "\n".join(lines)
+
+
+def _wrap(line: str) -> str:
+    """Hangul takes two cells of a terminal for each character."""
+    cells = len(line) + sum(unicodedata.east_asian_width(character) in "WF" for character in line)
+    return textwrap.fill(line, WIDTH * len(line) // cells) if line else ""
 
 
 def _citation(citation: dict[str, Any]) -> str:
@@ -52,7 +59,7 @@ def _origin(answer: dict[str, Any]) -> str:
     facts = [
         f"cache: {cache}",
         f"{answer['latency_ms']} ms",
-        answer["model"] or "quoted from the sources, no model",
+        f"model: {answer['model']}",
         f"patch {answer['patch']}",
     ]
     if not answer["covered"]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def read_game(data: Path, name: str) -> Game:
         raise SettingsError(f"there is no sample game {name!r} in {data}; there are: {known}") from None
 
 
-async def load_game(operator: httpx.AsyncClient, game: Game) -> str:
+async def load_game(operator: httpx.AsyncClient, game: Game, say: Callable[[str], None]) -> None:
     """Publishes the game and its documents and follows the job, with a progress bar; says how it went."""
     read(await operator.put(f"/admin/games/{game.slug}", json=game.card))
     upload = await operator.post(
@@ -69,18 +70,13 @@ async def load_game(operator: httpx.AsyncClient, game: Game) -> str:
         files={"file": (game.documents.name, game.documents.read_bytes(), "application/jsonl")},
     )
     job = read(upload)
-    with tqdm(desc=f"loading {game.slug}", unit=" documents", leave=False) as bar:
-        job = await _follow(operator, job["id"], bar)
-    if job["state"] != "succeeded":
+    say(f"loading {game.slug}")
+    with tqdm(desc=f"loading {game.slug}", unit=" documents", leave=False, disable=None) as bar:  # none in a pipe
+        while job["state"] not in ("succeeded", "failed"):
+            await asyncio.sleep(POLL_SECONDS)
+            job = read(await operator.get(f"/admin/jobs/{job['id']}"))
+            bar.total = job["total"]
+            bar.update(job["done"] - bar.n)
+    if job["state"] == "failed":
         raise GatewayError(f"loading {game.slug} failed ({job['error']['code']}: {job['error']['detail']})")
-    return f"{game.slug}: {job['done']} documents"
-
-
-async def _follow(operator: httpx.AsyncClient, job_id: str, bar: "tqdm[Any]") -> dict[str, Any]:
-    while True:
-        job: dict[str, Any] = read(await operator.get(f"/admin/jobs/{job_id}"))
-        bar.total = job["total"]
-        bar.update((job["done"] or 0) - bar.n)
-        if job["state"] in ("succeeded", "failed"):
-            return job
-        await asyncio.sleep(POLL_SECONDS)
+    say(f"loaded {game.slug}: {job['done']} documents")

@@ -133,7 +133,7 @@ async def _load_games(started: Started) -> None:
         for name in START_GAMES:
             game = read_game(data, name)
             if loaded_games(state).get(name) != game.digest():
-                started.console.say(await load_game(operator, game))
+                await load_game(operator, game, started.console.say)
                 write_loaded_game(state, name, game.digest())
 
 

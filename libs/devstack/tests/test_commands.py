@@ -34,7 +34,7 @@ ANSWER = {
     "game": "tetris",
     "locale": "en",
     "patch": "1.0",
-    "model": None,
+    "model": "extractive",
     "latency_ms": 12,
 }
 
@@ -134,8 +134,10 @@ async def run(url: str, *arguments: str, **environment: str) -> tuple[int, str]:
 async def test_game_is_published_then_its_documents_then_the_job_is_followed(
     gateway: Gateway, url: str, data: Path
 ) -> None:
+    said: list[str] = []
     async with signed_in(url, "admin") as operator:
-        assert await load_game(operator, read_game(data, "tetris")) == "tetris: 2 documents"
+        await load_game(operator, read_game(data, "tetris"), said.append)
+    assert said == ["loading tetris", "loaded tetris: 2 documents"]
     assert gateway.games == {"tetris": CARD}
     expected = (data / "tetris" / "documents.jsonl").read_bytes()
     assert gateway.uploads == [{"game": "tetris", "name": "documents.jsonl", "body": expected}]
@@ -147,14 +149,14 @@ async def test_failed_job_says_why(gateway: Gateway, url: str, data: Path) -> No
     gateway.job_states = ["running", "failed"]
     async with signed_in(url, "admin") as operator:
         with pytest.raises(GatewayError, match=r"loading tetris failed \(bad_row: line 3\)"):
-            await load_game(operator, read_game(data, "tetris"))
+            await load_game(operator, read_game(data, "tetris"), print)
 
 
 async def test_token_that_ran_out_is_renewed(gateway: Gateway, url: str, data: Path) -> None:
     gateway.token_uses = 2
     gateway.job_states = ["running"] * 3 + ["succeeded"]
     async with signed_in(url, "admin") as operator:
-        await load_game(operator, read_game(data, "tetris"))
+        await load_game(operator, read_game(data, "tetris"), print)
     assert len(gateway.logins) == 3
 
 
@@ -180,7 +182,7 @@ async def test_answer_is_shown_with_citations_cache_and_latency(gateway: Gateway
     assert korean == Question("tetris", "막대는 몇 칸?", "ko")
     assert "[tetris · en] How long is the bar?" in shown
     assert "  [1] The bar (manual) · https://tetris.test/bar" in shown
-    assert "cache: semantic, similarity 0.953 · 12 ms · quoted from the sources, no model · patch 1.0" in shown
+    assert "cache: semantic, similarity 0.953 · 12 ms · model: extractive · patch 1.0" in shown
     assert max(len(line) for line in shown.splitlines()) <= 104
 
 
