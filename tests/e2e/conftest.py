@@ -123,8 +123,20 @@ def sign_in(url: str) -> Iterator[SignIn]:
 
 @pytest.fixture
 def player(sign_in: SignIn) -> httpx.Client:
-    """A new player."""
+    """A new player, with nothing asked and no limit touched."""
     return sign_in()
+
+
+@pytest.fixture(scope="session")
+def somebody(sign_in: SignIn) -> httpx.Client:
+    """Any player; sign-in is limited too."""
+    return sign_in()
+
+
+@pytest.fixture(scope="session")
+def viewer(sign_in: SignIn) -> httpx.Client:
+    """An operator who may only look."""
+    return sign_in(role="viewer")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from .conftest import SignIn, ask, upload
+from .conftest import ask, upload
 
 TRACK = """1
 00:00:02,000 --> 00:00:07,000
@@ -85,16 +85,16 @@ def test_stats_count_questions_and_hits(admin: httpx.Client, player: httpx.Clien
 
 @pytest.mark.parametrize("path", ["/admin/stats", "/admin/queues", "/admin/documents", "/admin/games"])
 def test_a_viewer_may_look_a_player_may_not_and_nobody_must_sign_in(
-    sign_in: SignIn, player: httpx.Client, nobody: httpx.Client, path: str
+    viewer: httpx.Client, somebody: httpx.Client, nobody: httpx.Client, path: str
 ) -> None:
-    assert sign_in(role="viewer").get(path).status_code == 200
-    refused = player.get(path)
+    assert viewer.get(path).status_code == 200
+    refused = somebody.get(path)
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert nobody.get(path).status_code == 401
 
 
-def test_only_an_admin_changes_things(sign_in: SignIn, player: httpx.Client, game: str) -> None:
-    for client in (player, sign_in(role="viewer")):
+def test_only_an_admin_changes_things(viewer: httpx.Client, somebody: httpx.Client, game: str) -> None:
+    for client in (somebody, viewer):
         refused = client.put(f"/admin/games/{game}", json={})
         assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 

@@ -31,17 +31,17 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
 
 @pytest.mark.parametrize(("status", "code", "request_"), FAILURES)
 def test_what_cannot_be_asked_is_explained_in_both_languages(
-    player: httpx.Client, status: int, code: str, request_: dict[str, Any]
+    somebody: httpx.Client, status: int, code: str, request_: dict[str, Any]
 ) -> None:
     for language in ("en", "ko"):
         headers = {**request_.get("headers", {}), "Accept-Language": language}
-        document = assert_problem(player.post(ASK, **{**request_, "headers": headers}), status, code)
+        document = assert_problem(somebody.post(ASK, **{**request_, "headers": headers}), status, code)
         assert bool(HANGUL.search(document["title"])) is (language == "ko")
         assert bool(HANGUL.search(document["detail"])) is (language == "ko")
 
 
-def test_a_wrong_field_is_named(player: httpx.Client) -> None:
-    response = player.post(ASK, json={"game": "wesnoth", "question": ""})
+def test_a_wrong_field_is_named(somebody: httpx.Client) -> None:
+    response = somebody.post(ASK, json={"game": "wesnoth", "question": ""})
     [error] = assert_problem(response, 422, "invalid_request")["errors"]
     assert error["field"] == "body.question"
 
@@ -58,10 +58,10 @@ def test_without_a_good_token_nobody_asks(nobody: httpx.Client, authorization: s
     "path",
     ["/metrics", "/internal", "/internal/token", "/internal/stats", "/retrieve", "/remember", "/nowhere", "/"],
 )
-def test_nothing_of_the_inside_can_be_reached(player: httpx.Client, path: str) -> None:
-    assert_problem(player.get(path), 404, "not_found")
-    assert_problem(player.post(path, json={}), 404, "not_found")
+def test_nothing_of_the_inside_can_be_reached(somebody: httpx.Client, path: str) -> None:
+    assert_problem(somebody.get(path), 404, "not_found")
+    assert_problem(somebody.post(path, json={}), 404, "not_found")
 
 
-def test_what_exists_refuses_another_method(player: httpx.Client) -> None:
-    assert_problem(player.put(ASK, json={}), 405, "method_not_allowed")
+def test_what_exists_refuses_another_method(somebody: httpx.Client) -> None:
+    assert_problem(somebody.put(ASK, json={}), 405, "method_not_allowed")
