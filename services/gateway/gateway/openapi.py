@@ -63,7 +63,7 @@ class PublicApi:
             self._documents[service] = public_part(service, reply.raise_for_status().json())
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = type(error).__name__
-            logger.info("no OpenAPI document from a service", extra={"upstream": service, "reason": reason})
+            logger.debug("no OpenAPI document from a service", extra={"upstream": service, "reason": reason})
 
 
 def public_part(service: str, document: Document) -> Document:

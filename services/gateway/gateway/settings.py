@@ -1,8 +1,8 @@
 """Settings of the gateway."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, IPvAnyNetwork, SecretStr
+from pydantic import BaseModel, ConfigDict, IPvAnyNetwork, PositiveInt, SecretStr, field_validator
 
 from common.identity import Plan
 from common.settings import ServiceSettings
@@ -11,8 +11,8 @@ from common.settings import ServiceSettings
 class Limit(NamedTuple):
     """At most `requests` in any `seconds`; written `[30, 60]` in the environment."""
 
-    requests: int
-    seconds: int
+    requests: PositiveInt
+    seconds: PositiveInt
 
 
 class Limits(BaseModel):
@@ -27,6 +27,14 @@ class Limits(BaseModel):
     sign_in: Limit = Limit(60, 60)
     account: Limit = Limit(600, 60)
     ops: Limit = Limit(600, 60)
+
+    @field_validator("ask", "player")
+    @classmethod
+    def name_every_plan(cls, value: dict[Plan, Limit]) -> dict[Plan, Limit]:
+        """A plan without a limit would be found out by its first player."""
+        if missing := set(get_args(Plan)) - value.keys():
+            raise ValueError(f"no limit for {', '.join(sorted(missing))}")
+        return value
 
 
 class Settings(ServiceSettings):
