@@ -1,13 +1,19 @@
 """From an upload through outbox, broker and a real Celery process to rag."""
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sqlmodel import delete
 
 from common.db import Sessions
+from standins.gate import Gate
 from standins.slack import SlackStandin
+from standins.standin import Reply
 from worker.models import Outbox
 
 from .conftest import Api
@@ -65,6 +71,18 @@ async def test_a_job_that_fails_to_the_end_is_told_on_slack(
     await slack.until(lambda calls: calls and calls[0].ended_at)
     assert job["id"] in slack.messages[0]["text"]
     assert len(rag.calls) == 3
+
+
+async def test_a_killed_process_loses_nothing(api: Api, rag: RagStandin, tasks: ModuleType, celery_log: Path) -> None:
+    rag.script(DOCUMENTS, Reply(hold=Gate()))
+    accepted = await api.upload("guide.md", "# Archers\n\nKeep them behind moats.", locale="en")
+    await rag.until(lambda calls: calls)
+    active = await asyncio.to_thread(tasks.celery.control.inspect(timeout=2).active)
+    (process,) = {task["worker_pid"] for running in active.values() for task in running}
+    os.kill(process, signal.SIGKILL)
+    job = await api.finished(accepted.json()["id"])
+    assert (job["state"], job["attempts"]) == ("succeeded", 2)
+    assert len(rag.of(api.game)) == 1
 
 
 async def test_queues_show_who_consumes_them(api: Api, celery_log: Path) -> None:
