@@ -37,8 +37,11 @@ def exit_code(command: Callable[[], int]) -> int:
     except SettingsError as error:
         print(f"dugout: {error}", file=sys.stderr)
         return 2
-    except (ServerError, ProcessError, GatewayError, OSError, httpx.TransportError) as error:
-        print(f"dugout: {str(error) or type(error).__name__}", file=sys.stderr)
+    except httpx.TransportError as error:
+        print(f"dugout: no answer from {error.request.url} ({type(error).__name__}); is it up?", file=sys.stderr)
+        return 1
+    except (ServerError, ProcessError, GatewayError, OSError) as error:
+        print(f"dugout: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -136,6 +139,7 @@ async def _migrate(settings: Settings) -> None:
     secrets = kept_secrets(settings.state, ROLES, CLIENTS)
     for service in SERVICES:
         await runner.run(migration_process(service, Postgres(port, password=""), secrets))
+        print(f"{service}: newest version")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from devstack.ask import Question, ask, describe
 from devstack.games import available_games, load_game, read_game
 from devstack.gateway import GatewayError, signed_in
+from devstack.launch import free_port
 from devstack.settings import SettingsError
 from standins.server import serve
 
@@ -205,6 +206,12 @@ async def test_commands_say_when_nothing_runs(tmp_path: Path) -> None:
         code, output = await run("", *arguments, DUGOUT_STATE=str(tmp_path))
         assert (code, output) == (2, "dugout: Dugout is not running here: start it with make up, or set DUGOUT_URL\n")
     assert await run("", "down", DUGOUT_STATE=str(tmp_path)) == (0, "Dugout is not running here\n")
+
+
+async def test_system_that_was_killed_is_said_not_to_answer() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    code, output = await run(url, "ask", "--game", "tetris", "How long?")
+    assert (code, output) == (1, f"dugout: no answer from {url}/auth/dev/login (ConnectError); is it up?\n")
 
 
 async def test_command_wait_ends_with_the_gateways_answer_or_its_patience(url: str, tmp_path: Path) -> None:
