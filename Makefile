@@ -90,7 +90,8 @@ lock: setup ## Renew uv.lock
 	$(UV) lock --upgrade
 
 clean: ## Remove the environment, caches and the local state
-	rm -rf $(VENV) .dugout .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@! test -x $(BIN)/python || $(BIN)/python -m devstack clean
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 help: ## This text
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
