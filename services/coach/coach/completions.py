@@ -16,7 +16,7 @@ from coach.llm import LLM, ModelCall
 from coach.models import Completion, Game
 from coach.question import model_of
 from coach.settings import Settings
-from coach.shapes import UsagePublic
+from coach.shapes import Typed, UsagePublic
 from common.db import Sessions, utc_now, uuid7
 from common.errors import Text, UnavailableError
 
@@ -34,8 +34,8 @@ class CompletionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)]
-    game: str
+    idempotency_key: Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,255}$")]
+    game: Typed
     locale: Locale
     system: str
     prompt: Annotated[str, Field(min_length=1)]

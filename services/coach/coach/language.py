@@ -27,10 +27,8 @@ def clean_text(value: object) -> object:
 
 
 def choose_locale(question: str, *, asked: Locale | None, preferred: str | None, offered: Sequence[str]) -> Locale:
-    """The language to answer in: asked for, else the user's own, else the question's, else the game's first."""
-    own = (preferred or "")[:2].lower()
+    """The language to answer in: asked for, else the user's own, else the question's, as far as offered."""
     script: Locale = "ko" if _HANGUL.search(question) else "en"
-    for candidate in (asked, own, script, *offered):
-        if candidate in offered and candidate in LOCALES:
-            return candidate
-    return script
+    wanted = (asked, (preferred or "")[:2].lower(), script)
+    available = [locale for locale in LOCALES if locale in offered]
+    return next((locale for want in wanted for locale in available if locale == want), available[0])

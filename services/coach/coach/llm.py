@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -25,15 +24,12 @@ from opentelemetry import propagate
 from prometheus_client import Counter, Histogram
 
 from coach.games import ModelParameters
-from coach.retry_after import retry_after_seconds
+from coach.retries import BACKOFF_SECONDS, seconds_before_retry
 from coach.settings import Settings
 from coach.usage import Prices, Usage, estimated_usage, reported_usage
 from common.errors import AIError, AITimeoutError, AIUnavailableError, Text
 
 logger = logging.getLogger(__name__)
-
-BACKOFF_SECONDS = (1.0, 2.0, 4.0)
-RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 
 calls = Counter("coach_llm_calls_total", "Model calls by outcome, each attempt one", ["model", "outcome"])
 tokens = Counter("coach_llm_tokens_total", "Tokens of finished model calls", ["model", "kind"])
@@ -157,18 +153,19 @@ class LLM:
             try:
                 async with asyncio.timeout(ends_at - self._clock()):
                     await self._run(call, attempt, tell)
-                return await self._completed(call, attempt)
             except AIError as error:
                 self._count(call, error.code)
                 raise
             except (APIError, _BrokenReplyError, TimeoutError) as error:
                 self._note_failure(call, attempt, error)
-                wait = _wait_before_retry(error, backoff)
+                wait = seconds_before_retry(error, backoff)
                 if attempt.pieces:
                     raise AIInterruptedError from error
                 if wait is None or self._clock() + wait >= ends_at:
                     raise _as_ai_error(error) from error
                 await self._sleep(wait)
+            else:
+                return await self._completed(call, attempt)
         raise AssertionError("the last attempt returns or raises")
 
     async def _run(self, call: ModelCall, attempt: _Attempt, tell: Tell) -> None:
@@ -182,8 +179,8 @@ class LLM:
             extra_body=call.parameters.model_dump(exclude_none=True),
             extra_headers=trace,
         )
-        async with stream:
-            async for piece in _pieces(stream, attempt):
+        async with stream, aclosing(_pieces(stream, attempt)) as pieces:
+            async for piece in pieces:
                 if not attempt.pieces:
                     attempt.first_token = self._clock()
                     first_token_seconds.labels(call.model).observe(attempt.first_token - attempt.started)
@@ -218,7 +215,7 @@ class LLM:
         calls.labels(call.model, outcome).inc()
 
 
-async def _pieces(stream: AsyncStream[ChatCompletionChunk], attempt: _Attempt) -> AsyncIterator[str]:
+async def _pieces(stream: AsyncStream[ChatCompletionChunk], attempt: _Attempt) -> AsyncGenerator[str]:
     """The text of a stream; its end and its usage are noted in `attempt`."""
     try:
         async for chunk in stream:
@@ -233,20 +230,6 @@ async def _pieces(stream: AsyncStream[ChatCompletionChunk], attempt: _Attempt) -
     except (ValueError, AttributeError, TypeError) as error:
         # The SDK checks nothing: what is not UTF-8, not JSON or not a chunk shows only here.
         raise _BrokenReplyError from error
-
-
-def _wait_before_retry(error: Exception, backoff: float | None) -> float | None:
-    """Seconds to wait, or None where another attempt makes no sense."""
-    if backoff is None or isinstance(error, TimeoutError):
-        return None
-    wait = backoff + random.uniform(0, backoff)  # noqa: S311 - spreads load, guards nothing
-    if isinstance(error, APIStatusError):
-        if error.status_code not in RETRIED_STATUSES and error.status_code < 500:
-            return None
-        if error.code == "insufficient_quota":  # a 429 that no waiting mends
-            return None
-        return max(wait, retry_after_seconds(error.response.headers) or 0)
-    return wait
 
 
 def _as_ai_error(error: Exception) -> AIError:
