@@ -5,6 +5,8 @@ import logging.handlers
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -31,6 +33,7 @@ class Console:
     def __init__(self, log: Path | None = None, terminal: TextIO = sys.stdout) -> None:
         self._terminal: TextIO | None = terminal
         self._coloured = terminal.isatty() and "NO_COLOR" not in os.environ
+        self._quiet = False
         self._file: logging.Handler = logging.NullHandler()
         if log is not None:
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +43,8 @@ class Console:
     def line(self, name: str, text: str) -> None:
         """A line of one process."""
         self._file.handle(logging.makeLogRecord({"msg": f"{name:<{WIDTH}} | {text}"}))
+        if self._quiet and name != OURS:
+            return
         prefix = f"{time.strftime('%H:%M:%S')} {name:<{WIDTH}} |"
         if self._coloured:
             prefix = f"\033[{COLOURS.get(name, 2)}m{prefix}\033[0m"
@@ -48,6 +53,15 @@ class Console:
     def say(self, text: str) -> None:
         """A line of our own."""
         self.line(OURS, text)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Meanwhile the processes' lines go to the log file only: a progress bar among them cannot be read."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
 
     def show(self, text: str) -> None:
         """Text for the reader, without prefixes."""

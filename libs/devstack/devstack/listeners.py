@@ -3,8 +3,9 @@
 import errno
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from devstack.settings import SettingsError
 
@@ -26,6 +27,15 @@ def reserve(gateway_port: int, services: Sequence[str], held: ExitStack) -> dict
         except SettingsError:
             listeners[service] = _listen(0, held)
     return listeners
+
+
+def port_near(port: int) -> int:
+    """`port` if it is free, else any free one; not held, for a process that must bind it itself."""
+    with ExitStack() as probe:
+        for candidate in (port, 0):
+            with suppress(SettingsError):
+                return urlsplit(_listen(candidate, probe).url).port or 0
+    raise SettingsError("no port is free")
 
 
 def _listen(port: int, held: ExitStack) -> Listener:

@@ -71,6 +71,8 @@ class System:
     """What the environments are made of."""
 
     listeners: Mapping[str, Listener]
+    # The gateway's, whose public port shows no metrics.
+    metrics_port: int
     postgres: Postgres
     redis: Mapping[Kind, Redis]
     secrets: Secrets
@@ -143,6 +145,7 @@ def _own_environments(system: System) -> dict[str, dict[str, str]]:
             "DUGOUT_STATE_REDIS_URL": redis["state"].url,
             "DUGOUT_COACH_URL": system.url("coach"),
             "DUGOUT_ADMIN_URL": system.url("admin"),
+            "DUGOUT_METRICS_PORT": str(system.metrics_port),
         },
         "auth": {
             "DUGOUT_KEY_ENCRYPTION_KEY": secrets.key_encryption_key,
@@ -152,7 +155,6 @@ def _own_environments(system: System) -> dict[str, dict[str, str]]:
         "coach": {"DUGOUT_RAG_URL": system.url("rag"), **system.chosen_by_user(FOR_COACH)},
         "rag": {
             "DUGOUT_CACHE_REDIS_URL": redis["cache"].url,
-            "DUGOUT_STATE_REDIS_URL": redis["state"].url,
             "DUGOUT_VECTOR_FILES": str(CLONE / "data" / "*" / "vectors-*.npz"),
         },
         "worker": {

@@ -14,7 +14,7 @@ from devstack.ask import ask, describe
 from devstack.console import Console
 from devstack.games import load_game, read_game
 from devstack.gateway import signed_in
-from devstack.listeners import Listener, reserve
+from devstack.listeners import Listener, port_near, reserve
 from devstack.postgres import run_postgres
 from devstack.redis import Kind, run_redis
 from devstack.runner import Runner
@@ -104,7 +104,8 @@ def _start_servers(
     redis = {kind: servers.enter_context(run_redis(settings.state, kind)) for kind in kinds}
     ports = ", ".join(f"Redis ({kind}) {server.port}" for kind, server in redis.items())
     console.say(f"listening on 127.0.0.1: Postgres {postgres.port}, {ports}")
-    return System(listeners, postgres, redis, kept_secrets(settings.state, ROLES, CLIENTS), os.environ)
+    metrics_port = port_near(settings.port + len(listeners))
+    return System(listeners, metrics_port, postgres, redis, kept_secrets(settings.state, ROLES, CLIENTS), os.environ)
 
 
 async def _story(started: Started, *, stay: bool) -> None:
@@ -133,7 +134,8 @@ async def _load_games(started: Started) -> None:
         for name in START_GAMES:
             game = read_game(data, name)
             if loaded_games(state).get(name) != game.digest():
-                await load_game(operator, game, started.console.say)
+                with started.console.quiet():
+                    await load_game(operator, game, started.console.say)
                 write_loaded_game(state, name, game.digest())
 
 
@@ -143,17 +145,21 @@ async def _show_answers(started: Started) -> None:
     questions = read_game(started.settings.data, START_GAMES[0]).questions()
     async with signed_in(url, "player") as player:
         answers = [describe(question, await ask(player, question)) for question in questions]
-    parts = [*answers, _directions(started.settings, url)]
+    parts = [*answers, _directions(started.settings, started.system)]
     started.console.show(f"\n{RULE}\n" + f"\n{RULE}\n".join(parts) + f"\n{RULE}")
 
 
-def _directions(settings: Settings, url: str) -> str:
+def _directions(settings: Settings, system: System) -> str:
+    url = system.url("gateway")
+    services = "  ".join(f"{name} {system.url(name)}" for name in SERVICES)
     state = "" if settings.state == CLONE / ".dugout" else f"DUGOUT_STATE={settings.state} "
     return "\n".join(
         [
             "Dugout is up.",
             f"  gateway      {url}",
             f"  API docs     {url}/docs",
+            f"  metrics      http://127.0.0.1:{system.metrics_port}/metrics (the gateway's), /metrics of each service:",
+            f"               {services}",
             f'  ask again    {state}make ask GAME={START_GAMES[0]} Q="…"',
             f"  more games   {state}make games",
             f"  log file     {settings.log}",

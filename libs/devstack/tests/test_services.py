@@ -38,7 +38,7 @@ def listeners() -> Iterator[dict[str, Listener]]:
 @pytest.fixture
 def system(listeners: dict[str, Listener]) -> System:
     redis = {kind: Redis(port, f"{kind}-password") for port, kind in enumerate(get_args(Kind), 6379)}
-    return System(listeners, Postgres(5432, "superuser-password"), redis, SECRETS, USER)
+    return System(listeners, 8006, Postgres(5432, "superuser-password"), redis, SECRETS, USER)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def holders(processes: dict[str, Process], secret: str) -> set[str]:
         ("coach-client", {"auth", "coach"}),
         ("worker-client", {"auth", "worker", "worker-celery"}),
         ("cache-password", {"rag"}),
-        ("state-password", {"gateway", "rag"}),
+        ("state-password", {"gateway"}),
         ("broker-password", {"worker", "worker-celery"}),
         ("sk-user", {"coach"}),
         ("aws", set()),
