@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from common.db import SessionDep
 from common.errors import problem_responses
 from rag import documents
-from rag.deps import Answering, Publishing, ResourcesDep
+from rag.deps import ActorDep, Answering, Publishing, ResourcesDep
 from rag.remember import remember
 from rag.retrieve import retrieve
 from rag.shapes import (
@@ -64,6 +64,6 @@ async def show_document(document_id: UUID, session: SessionDep, _: Publishing) -
 
 
 @documents_router.delete("/{document_id}", status_code=204, responses=problem_responses(404, 422))
-async def delete_document(document_id: UUID, at: ResourcesDep, _: Publishing) -> None:
+async def delete_document(document_id: UUID, at: ResourcesDep, _: Publishing, actor: ActorDep) -> None:
     """Delete a document; it is gone from every answer at once."""
-    await documents.delete_document(document_id, at)
+    await documents.delete_document(document_id, at, by=actor.id if actor else None)

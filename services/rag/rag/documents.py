@@ -81,7 +81,7 @@ async def _store(
     ]
 
 
-async def delete_document(document_id: UUID, at: Resources) -> None:
+async def delete_document(document_id: UUID, at: Resources, *, by: UUID | None) -> None:
     """Remove a document: from now on nothing is found in it, and no cached answer that cites it is served."""
     async with at.sessions.begin() as session:
         document = await session.get(Document, document_id, with_for_update=True)
@@ -92,7 +92,7 @@ async def delete_document(document_id: UUID, at: Resources) -> None:
         document.deleted_at = document.updated_at = utc_now()
         await session.flush()
         await _announce(at.freshness, [document], {})
-    logger.info("deleted", extra={"document_id": str(document_id)})
+    logger.info("deleted", extra={"document_id": str(document_id), "actor": str(by) if by else None})
 
 
 async def list_documents(session: AsyncSession, *, game: str | None, cursor: UUID | None, limit: int) -> DocumentPage:
