@@ -25,6 +25,8 @@ MOST_QUOTES_EACH = 2
 WORTH_QUOTING = 0.7
 # Retrieval has read the whole passage; its order counts where the words say little (a question in another language).
 RANK_BONUS = 0.15
+# A question that names a subject is about it: “Spearman” is not about the Dune Spearguard, alike as they are.
+TITLE_BONUS = 0.5
 
 LEAD_IN = Text("From the sources, word for word:", "자료에 있는 내용을 그대로 옮깁니다.")
 LEAD_IN_DEGRADED = Text(
@@ -34,6 +36,7 @@ LEAD_IN_DEGRADED = Text(
 
 # At a stop after a word or a bracket, at a line's end; not in `e. g.` nor in a numbered move, `1. d4 Nf6 2. c4`.
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{2}[.!?。…])\s+|(?<=[)\]\"'”’][.!?。…])\s+|\n+")
+_BRACKETS = re.compile(r"\s*\([^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,21 @@ def _score(question: str, passages: Sequence[Passage]) -> list[_Sentence]:
     frequency = Counter(pair for *_, pairs in found for pair in pairs)
     weight = {pair: math.log(1 + len(found) / frequency[pair]) for pair in _pairs(question) & frequency.keys()}
     total = sum(weight.values()) or 1.0
+    bonus = {
+        marker: RANK_BONUS / marker + (TITLE_BONUS if _names(question, passage.title) else 0)
+        for marker, passage in enumerate(passages, start=1)
+    }
     return [
-        _Sentence(marker, ordinal, text, sum(weight.get(pair, 0) for pair in pairs) / total + RANK_BONUS / marker)
+        _Sentence(marker, ordinal, text, sum(weight.get(pair, 0) for pair in pairs) / total + bonus[marker])
         for marker, ordinal, text, pairs in found
     ]
+
+
+def _names(question: str, title: str) -> bool:
+    """Whether the title, without what it has in brackets, stands in the question; a Korean ending may follow it."""
+    subject = re.escape(_plain(_BRACKETS.sub("", title)))
+    ending = "" if re.search(r"[가-힣]$", subject) else r"(?:e?s)?(?![a-z0-9_])"
+    return bool(subject) and bool(re.search(rf"(?<!\w){subject}{ending}", _plain(question)))
 
 
 def _sentences(passage: Passage) -> list[str]:
@@ -98,6 +112,10 @@ def _sentences(passage: Passage) -> list[str]:
     return [sentence for sentence in sentences if sentence != passage.title] or sentences
 
 
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).lower().strip()
+
+
 def _pairs(text: str) -> set[str]:
-    words = re.findall(r"\w+", unicodedata.normalize("NFC", text).lower())
+    words = re.findall(r"\w+", _plain(text))
     return {word[i : i + 2] for word in words for i in range(max(len(word) - 1, 1))}

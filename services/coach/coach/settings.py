@@ -2,9 +2,11 @@
 
 from zoneinfo import ZoneInfo
 
-from pydantic import SecretStr, field_validator
+from pydantic import SecretStr, field_validator, model_validator
 
 from common.settings import ServiceSettings
+
+UNNEEDED_KEY = "this-server-needs-no-key"
 
 
 class Settings(ServiceSettings):
@@ -16,7 +18,7 @@ class Settings(ServiceSettings):
     client_id: str = "coach"
     client_secret: SecretStr
 
-    # Without a key the coach quotes its sources instead of calling a model.
+    # With neither a key nor an address the coach quotes its sources instead of calling a model.
     openai_api_key: SecretStr | None = None
     openai_base_url: str = "https://api.openai.com/v1"
     # Replaces every game's own model, for servers that offer just one.
@@ -34,6 +36,14 @@ class Settings(ServiceSettings):
 
     # Days and months of statistics begin at this zone's midnight.
     time_zone: ZoneInfo = ZoneInfo("Asia/Seoul")
+
+    @model_validator(mode="before")
+    @classmethod
+    def own_servers_need_no_key(cls, values: dict[str, object]) -> dict[str, object]:
+        """Ollama and its like ask for none, but the SDK insists on one."""
+        if values.get("openai_base_url") and not values.get("openai_api_key"):
+            return values | {"openai_api_key": UNNEEDED_KEY}
+        return values
 
     @field_validator("openai_api_key", "chat_model", mode="before")
     @classmethod

@@ -98,7 +98,7 @@ async def client(settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(scope="session")
 async def keyless(settings: MakeSettings) -> AsyncIterator[httpx.AsyncClient]:
     """A coach without a key."""
-    async with running(build(settings(openai_api_key=None))) as client:
+    async with running(build(settings(openai_api_key=None, openai_base_url=None))) as client:
         yield client
 
 

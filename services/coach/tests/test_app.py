@@ -47,6 +47,11 @@ def test_an_empty_variable_is_an_unset_one(settings: MakeSettings) -> None:
     assert empty.openai_base_url == "https://api.openai.com/v1"
 
 
+def test_an_address_of_ones_own_needs_no_key(settings: MakeSettings) -> None:
+    assert settings(openai_api_key="", openai_base_url="http://127.0.0.1:11434/v1").openai_api_key is not None
+    assert settings(openai_api_key=None, openai_base_url="").openai_api_key is None
+
+
 def test_an_example_secret_does_not_start_in_production() -> None:
     with pytest.raises(ValidationError, match="client_secret"):
         Settings(database_url=SecretStr("postgresql+asyncpg://h/d"), client_secret=SecretStr("change-me-change-me"))

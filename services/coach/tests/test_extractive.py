@@ -69,3 +69,15 @@ def test_markers_in_a_source_are_not_taken_for_ours() -> None:
     text, markers = quote("Hydra?", [passage("Hydra", "A hydra has heads [2].")], "en", degraded=False)
     assert markers == [1]
     assert "[2]" not in text
+
+
+def test_a_document_that_the_question_names_comes_before_those_like_it() -> None:
+    passages = [
+        passage("Dune Spearguard", "Level 2. Advances to: Dune Spearmaster. A spearguard can advance a spear wall."),
+        passage("Spearman (unit)", "Level 1. Advances to: Swordsman, Pikeman, Javelineer."),
+    ]
+    text, markers = quote("What can a Spearman advance to?", passages, "en", degraded=False)
+    assert markers[0] == 2
+    assert "Swordsman, Pikeman, Javelineer" in text
+    korean = [passage("창병대", "창병대는 창병 셋으로 승급한다."), passage("창병", "승급: 장검병, 극창병.")]
+    assert quote("창병은 뭘로 승급해?", korean, "ko", degraded=False)[1][0] == 2
