@@ -1,5 +1,6 @@
 """How one attempt at a job ends: done, put back, given up, or left to somebody else."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from types import ModuleType
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import text
 from sqlmodel import col, select, update
 
 from common.db import Sessions, utc_now
@@ -15,7 +17,7 @@ from standins.slack import SlackStandin
 from standins.standin import Reply
 from worker import jobs
 from worker.models import Job, Outbox
-from worker.run import BUSY_SECONDS, RetryPolicy, Runner
+from worker.run import BUSY_SECONDS, OUTAGES, RetryPolicy, Runner
 
 from .conftest import Api
 from .neighbours import DOCUMENTS, RagStandin, problem
@@ -104,6 +106,25 @@ async def test_a_bug_fails_the_job_without_its_inner_words(
     job = await api.job(str(job_id))
     assert (job["state"], job["error"]["code"]) == ("failed", "internal_error")
     assert "Upload" not in job["error"]["detail"]
+
+
+async def test_a_lost_database_connection_is_no_reason_to_give_up(
+    runner: Runner, job_id: UUID, rag: RagStandin, api: Api, sessions: Sessions
+) -> None:
+    gate = Gate()
+    rag.script(DOCUMENTS, Reply(hold=gate))
+    running = asyncio.create_task(runner.run(job_id))
+    await rag.until(lambda calls: calls)
+    async with sessions.begin() as session:
+        connection = await session.connection()
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'worker-task'"
+        await connection.execute(text(kill))
+    gate.open()
+    # The lock went with its connection, so this run may not be the only one: Celery shall deliver the job again.
+    with pytest.raises(OUTAGES):
+        await running
+    await runner.run(job_id)
+    assert (await api.job(str(job_id)))["state"] == "succeeded"
 
 
 async def test_a_job_that_kills_its_process_is_given_up(

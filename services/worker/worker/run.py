@@ -6,9 +6,12 @@ import random
 from dataclasses import dataclass
 from uuid import UUID
 
+from asyncpg import PostgresError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from common.errors import AppError, Text, UpstreamTimeoutError
+from common.errors import AppError, Text, UnavailableError, UpstreamTimeoutError
 from worker import jobs
 from worker.alerts import Slack
 from worker.ingest import Tools, ingest
@@ -21,6 +24,8 @@ BUSY_SECONDS = 30
 # What may be over by the next attempt: the same call still under way, limits, failing neighbours, outages, delays.
 # Anything else will fail again.
 TRANSIENT = frozenset({409, 429, 502, 503, 504})
+# What a database that is away looks like.
+OUTAGES = (OSError, PostgresError, DBAPIError, PoolTimeoutError)
 
 
 class JobTimeoutError(UpstreamTimeoutError):
@@ -81,6 +86,9 @@ class Runner:
             return error
         except TimeoutError:
             return JobTimeoutError()
+        except OUTAGES:
+            logger.exception("the database failed a job", extra={"job_id": str(job.id)})
+            return UnavailableError()
         except Exception:
             logger.exception("unexpected error in a job", extra={"job_id": str(job.id)})
             return AppError()

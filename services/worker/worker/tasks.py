@@ -9,9 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
-from asyncpg import PostgresError
 from celery import signals
-from sqlalchemy.exc import SQLAlchemyError
 
 from common.db import create_engine, session_factory
 from common.http import ServiceAuth, http_client
@@ -21,7 +19,7 @@ from common.telemetry import configure_tracing
 from worker.alerts import Slack
 from worker.clients import CoachClient, RagClient
 from worker.ingest import Tools
-from worker.run import RetryPolicy, Runner
+from worker.run import OUTAGES, RetryPolicy, Runner
 from worker.settings import KILL_AFTER_SECONDS, Settings
 
 settings = Settings()
@@ -52,7 +50,7 @@ def set_up_tracing(**_: Any) -> None:
     celery,
     IngestDocument,
     time_limit=settings.job_seconds + KILL_AFTER_SECONDS,
-    autoretry_for=(OSError, PostgresError, SQLAlchemyError),
+    autoretry_for=OUTAGES,
     retry_backoff=True,
     retry_backoff_max=60,
     max_retries=None,
