@@ -18,6 +18,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from common import logs
@@ -244,6 +246,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.exception_handler(AppError)(_on_app_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     app.exception_handler(HTTPException)(_on_http_error)
+    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError):
+        app.exception_handler(failure)(_on_lost_connection)
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -256,6 +260,12 @@ async def _on_app_error(request: Request, error: AppError) -> JSONResponse:
     if error.status >= 500:
         logger.warning("request failed", extra={"code": error.code, "reason": str(error)})
     return problem_response(request, error)
+
+
+async def _on_lost_connection(request: Request, error: Exception) -> JSONResponse:
+    """Postgres away or its pool exhausted; callers that can do without a store catch its errors themselves."""
+    logger.error("a store is not available", extra={"reason": type(error).__name__})
+    return problem_response(request, UnavailableError())
 
 
 async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import aiohttp
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 from opentelemetry import propagate
@@ -17,6 +18,8 @@ from common.errors import AppError, NotFoundError, Text, UnavailableError, Upstr
 Reply = TypeVar("Reply")
 
 RENEW_BEFORE_SECONDS = 60
+# Less than uvicorn's five: a connection that the service is about to close must not take a call.
+IDLE_SECONDS = 3.0
 
 
 async def _propagate(request: httpx.Request) -> None:
@@ -37,7 +40,9 @@ async def http_client(
         base_url=base_url,
         auth=auth,
         timeout=httpx.Timeout(read_timeout, connect=2.0, pool=2.0),
-        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        limits=httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=IDLE_SECONDS
+        ),
         event_hooks={"request": [_propagate]},
         trust_env=False,
     ) as client:
@@ -110,7 +115,8 @@ async def call(
         raise UnavailableError from error
     except httpx.TimeoutException as error:
         raise UpstreamTimeoutError from error
-    except httpx.HTTPError as error:
+    # It lets some of aiohttp's own errors through.
+    except (httpx.HTTPError, aiohttp.ClientError) as error:
         raise UpstreamError from error
     if response.is_error:
         raise _failure(response)

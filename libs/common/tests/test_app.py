@@ -1,16 +1,26 @@
 """Health, transactions and request ids of an app made by the factory."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
+from sqlmodel import select
 
 from common.app import create_app
+from common.db import SessionDep
 from common.settings import ServiceSettings
 from common.testing import running
+from devstack.postgres import run_postgres
+
+one = APIRouter()
+
+
+@one.get("/one")
+async def read_one(session: SessionDep) -> int:
+    return (await session.exec(select(1))).one()
 
 
 @asynccontextmanager
@@ -81,3 +91,18 @@ async def test_metrics_name_route_templates_only(client: httpx.AsyncClient) -> N
     assert 'route="unmatched"' in exposition
     assert "/nowhere" not in exposition
     assert "a1" not in exposition
+
+
+async def test_without_postgres_a_request_is_told_to_come_again(auth_url: str, tmp_path_factory: Any) -> None:
+    with run_postgres(tmp_path_factory.mktemp("postgres"), throwaway=True) as server:
+        url = server.url().replace("postgresql:", "postgresql+asyncpg:")
+        settings = ServiceSettings(env="development", auth_url=auth_url, database_url=SecretStr(url))
+        app = create_app("notes", settings, [one], nothing_more)
+        stack = AsyncExitStack()
+        client = await stack.enter_async_context(running(app))
+        assert (await client.get("/one")).json() == 1
+    async with stack:
+        for _ in range(2):  # a connection that breaks, then none to be had
+            response = await client.get("/one", headers={"Accept-Language": "ko"})
+            assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+            assert response.headers["retry-after"] == "2"

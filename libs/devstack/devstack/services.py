@@ -37,6 +37,7 @@ UVICORN = (
     "--http",
     "httptools",
     "--no-access-log",
+    "--no-proxy-headers",
     "--timeout-graceful-shutdown",
     GRACEFUL_SECONDS,
 )
