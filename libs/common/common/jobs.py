@@ -185,6 +185,7 @@ def handles(
             with tracer.start_as_current_span(job.name, propagate.extract(context)):
                 asyncio.run(handler(job.model_validate(payload)))
 
-        return celery.task(name=job.name, bind=True, **options)(run)  # type: ignore[no-untyped-call]
+        # By default Celery would add the task to every other app of the process too.
+        return celery.task(name=job.name, bind=True, shared=False, **options)(run)  # type: ignore[no-untyped-call]
 
     return register
