@@ -23,7 +23,7 @@ up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=800
 demo: setup ## The same, then stop by itself
 	@$(BIN)/python -m devstack demo
 
-ask: setup ## Ask the running system: make ask Q="궁수를 상대할 때 어떤 유닛이 좋아?" GAME=wesnoth
+ask: setup ## Ask the running system: make ask Q="창병은 뭘로 승급할 수 있어?" GAME=wesnoth
 	@$(BIN)/python -m devstack ask --game "$$GAME" "$$Q"
 
 games: setup ## Load all sample games into the running system (GAMES="spd dcss" for some)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_SECONDS = 2.0
 
+Status = Literal["ready", "degraded", "not_ready"]
 # A readiness check returns nothing or a remark, and raises when the dependency is not usable.
 Check = Callable[[], Awaitable[str | None]]
 # A service's lifespan gets the app and the common state, and yields its own part of `request.state`;
@@ -44,7 +45,7 @@ class CheckResult(BaseModel):
 class Readiness(BaseModel):
     """Reply of `/readyz`."""
 
-    status: str
+    status: Status
     checks: dict[str, CheckResult]
 
 
@@ -136,12 +137,14 @@ async def healthz() -> dict[str, str]:
 
 @_health.get("/readyz")
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Ready: every dependency that decides answers; those that do not are named."""
+    """Ready (200): all that decides answers; degraded (200): only what does not decide is away; else 503."""
     names = list(request.state.checks)
     results = await asyncio.gather(*(_run(name, request.state.checks[name]) for name in names))
-    ready = all(result.ok for name, result in zip(names, results, strict=True) if name not in request.state.advisory)
-    response.status_code = 200 if ready else 503
-    return Readiness(status="ready" if ready else "not_ready", checks=dict(zip(names, results, strict=True)))
+    away = {name for name, result in zip(names, results, strict=True) if not result.ok}
+    decides = away - request.state.advisory
+    response.status_code = 503 if decides else 200
+    status: Status = "not_ready" if decides else "degraded" if away else "ready"
+    return Readiness(status=status, checks=dict(zip(names, results, strict=True)))
 
 
 async def _run(name: str, check: Check) -> CheckResult:

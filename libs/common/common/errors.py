@@ -12,6 +12,7 @@ AppError
 
 import logging
 from collections.abc import Mapping, Sequence
+from socket import gaierror
 from typing import Any, ClassVar, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -196,6 +197,8 @@ _FIELD_MESSAGES_KO = {
     "missing": "필수 항목입니다",
     "extra_forbidden": "알 수 없는 항목입니다",
     "string_too_short": "너무 짧습니다",
+    "too_short": "너무 짧습니다",
+    "too_long": "너무 깁니다",
     "string_too_long": "너무 깁니다",
     "json_invalid": "올바른 JSON이 아닙니다",
     "enum": "허용되지 않은 값입니다",
@@ -246,7 +249,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.exception_handler(AppError)(_on_app_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     app.exception_handler(HTTPException)(_on_http_error)
-    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError):
+    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, gaierror):
         app.exception_handler(failure)(_on_lost_connection)
 
 

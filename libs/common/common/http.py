@@ -18,6 +18,7 @@ from common.errors import AppError, NotFoundError, Text, UnavailableError, Upstr
 Reply = TypeVar("Reply")
 
 RENEW_BEFORE_SECONDS = 60
+RENEW_AGAIN_SECONDS = 5
 # Less than uvicorn's five: a connection that the service is about to close must not take a call.
 IDLE_SECONDS = 3.0
 
@@ -75,7 +76,7 @@ class ServiceAuth(httpx.Auth):
             "scope": scope,
         }
         self._token = ""
-        self._renew_at = float("-inf")
+        self._renew_at = self._ends_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncIterator[httpx.Request]:  # type: ignore[override]
@@ -85,11 +86,21 @@ class ServiceAuth(httpx.Auth):
 
     async def _current(self) -> str:
         async with self._lock:
-            if time.monotonic() >= self._renew_at:
-                token = await call(self._client, "POST", "/internal/token", _Token, data=self._form)
-                self._token = token.access_token
-                self._renew_at = time.monotonic() + max(token.expires_in - RENEW_BEFORE_SECONDS, 1)
+            now = time.monotonic()
+            if now >= self._renew_at:
+                try:
+                    await self._renew(now)
+                except AppError:
+                    if now >= self._ends_at:
+                        raise
+                    self._renew_at = now + RENEW_AGAIN_SECONDS  # auth is away: the last token still has its minute
             return self._token
+
+    async def _renew(self, now: float) -> None:
+        token = await call(self._client, "POST", "/internal/token", _Token, data=self._form)
+        self._token = token.access_token
+        self._ends_at = now + token.expires_in
+        self._renew_at = max(self._ends_at - RENEW_BEFORE_SECONDS, now + RENEW_AGAIN_SECONDS)
 
 
 async def call(

@@ -13,7 +13,7 @@ SHORTEST_SECRET = 16
 class ServiceSettings(BaseSettings):
     """Base of each service's `Settings`; a service that needs an optional address re-declares it as required."""
 
-    model_config = SettingsConfigDict(env_prefix="DUGOUT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DUGOUT_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Production is the default: forgetting the variable must not open the development sign-in.
     env: Literal["development", "staging", "production"] = "production"

@@ -16,9 +16,17 @@ from common.errors import AppError, NotFoundError, UnavailableError, UpstreamErr
 from common.http import ServiceAuth, UpstreamProblemError, call, http_client
 from common.telemetry import configure_tracing
 from common.testing import listening
+from standins.server import serve
 
 callee = FastAPI()
 released = asyncio.Event()
+
+token_endpoint = FastAPI()
+
+
+@token_endpoint.post("/internal/token")
+async def token() -> dict[str, object]:
+    return {"access_token": "once", "expires_in": 600}
 
 
 class Echo(BaseModel):
@@ -127,3 +135,19 @@ async def test_one_token_serves_many_calls(client: httpx.AsyncClient, auth_url: 
     sent = {Echo.model_validate_json(reply.content).headers["authorization"] for reply in replies}
     assert len(sent) == 1
     assert sent.pop().startswith("Bearer ey")
+
+
+async def test_a_token_is_used_to_its_end_while_auth_is_away(client: httpx.AsyncClient) -> None:
+    with serve(token_endpoint) as auth_server:
+        async with http_client(auth_server.url) as auth_client:
+            auth = ServiceAuth(
+                auth_client, client_id="reader", client_secret=SecretStr("s"), audience="notes", scope="notes:read"
+            )
+            first = await client.get("/echo", auth=auth)
+            auth_server.stop()
+            auth._renew_at = 0.0  # as if a minute before its end
+            second = await client.get("/echo", auth=auth)
+            auth._renew_at = auth._ends_at = 0.0
+            with pytest.raises(UnavailableError):
+                await client.get("/echo", auth=auth)
+    assert first.json()["headers"]["authorization"] == second.json()["headers"]["authorization"] == "Bearer once"

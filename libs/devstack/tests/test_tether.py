@@ -29,7 +29,7 @@ def test_child_is_stopped_when_its_parent_is_killed() -> None:
 
 
 @pytest.mark.parametrize(("code", "expected"), [("raise SystemExit(7)", 7), ("pass", 0)])
-def test_exit_code_is_the_childs(code: str, expected: int) -> None:
+def test_exit_code_is_that_of_the_child(code: str, expected: int) -> None:
     command = [sys.executable, "-m", "devstack.tether", "1", "15", sys.executable, "-c", code]
     assert subprocess.run(command, check=False).returncode == expected
 

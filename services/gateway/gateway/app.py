@@ -42,7 +42,9 @@ def build(settings: Settings | None = None) -> FrontDoor:
             refresh = asyncio.create_task(api.keep_fresh(settings.openapi_refresh_seconds))
             stack.callback(refresh.cancel)
             if settings.metrics_port:
-                await stack.enter_async_context(serve_locally(LocalDoor(app), settings.metrics_port))
+                await stack.enter_async_context(
+                    serve_locally(LocalDoor(app), settings.metrics_host, settings.metrics_port)
+                )
             yield {
                 "proxy": Proxy(settings, verifier, RateLimiter(state["state_redis"]), upstreams),
                 "checks": readiness_checks(keys, state["state_redis"], clients),

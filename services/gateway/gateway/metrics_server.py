@@ -17,9 +17,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_locally(app: ASGIApp, port: int) -> AsyncIterator[None]:
-    """Serve `app` on 127.0.0.1 while the block runs."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False)
+async def serve_locally(app: ASGIApp, host: str, port: int) -> AsyncIterator[None]:
+    """Serve `app` while the block runs."""
+    config = uvicorn.Config(app, host=host, port=port, lifespan="off", log_config=None, access_log=False)
     server = _Server(config)
     serving = asyncio.create_task(server.serve())
     try:

@@ -48,8 +48,10 @@ class Settings(ServiceSettings):
     admin_url: str = "http://127.0.0.1:8004"
     # Per service, streams included.
     upstream_connections: int = 1000
-    # /metrics and /healthz on 127.0.0.1, out of reach of the public port; 0 leaves them out. One process per port.
+    # /metrics and /healthz, out of reach of the public port; 0 leaves them out. One process per port.
     metrics_port: int = 0
+    # In a container another address than the public one's network can see, or 0.0.0.0 behind a network policy.
+    metrics_host: str = "127.0.0.1"
     # Only these peers' X-Forwarded-For and -Proto are believed. Run uvicorn with --no-proxy-headers, or it believes
     # local peers before we see the request.
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()

@@ -56,6 +56,8 @@ async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[s
                 freshness=Freshness(redis, sessions),
             ),
             "checks": {"semantic_cache": semantic_cache},
+            # Without the caches rag still answers.
+            "advisory": frozenset({"redis_cache"}),
         }
 
 
