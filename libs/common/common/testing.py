@@ -194,7 +194,7 @@ def _with_state(app: ASGIApp, state: Mapping[str, Any]) -> ASGIApp:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the process's signals alone and says when it listens."""
+    """Leaves the process's signals alone and says when it listens, or never will."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -205,8 +205,12 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # would end the event loop, and with it every later test
+            raise RuntimeError("the app did not start; its log says why") from None
+        finally:
+            self.listening.set()
 
 
 @asynccontextmanager
@@ -218,7 +222,8 @@ async def listening(app: ASGIApp, *, sessions: Sessions | None = None) -> AsyncI
     serving = asyncio.create_task(server.serve())
     try:
         await asyncio.wait_for(server.listening.wait(), 20)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        if server.started:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         await serving

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 from sqlmodel import select
@@ -12,7 +13,7 @@ from sqlmodel import select
 from common.app import create_app
 from common.db import SessionDep
 from common.settings import ServiceSettings
-from common.testing import running
+from common.testing import listening, running
 from devstack.postgres import run_postgres
 
 one = APIRouter()
@@ -106,3 +107,14 @@ async def test_without_postgres_a_request_is_told_to_come_again(auth_url: str, t
             response = await client.get("/one", headers={"Accept-Language": "ko"})
             assert (response.status_code, response.json()["code"]) == (503, "unavailable")
             assert response.headers["retry-after"] == "2"
+
+
+async def test_an_app_that_cannot_start_fails_the_test_that_listens_to_it_and_no_other() -> None:
+    @asynccontextmanager
+    async def broken(app: FastAPI) -> AsyncIterator[None]:
+        raise ValueError("no key")
+        yield
+
+    with pytest.raises(RuntimeError, match="did not start"):
+        async with listening(FastAPI(lifespan=broken)):
+            pytest.fail("it does not listen")
