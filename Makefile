@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(BIN)/uv
+# Behind a proxy that signs for other hosts only the system's certificates are right; a bare system may have none.
+CERTIFICATES := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
+UV := UV_PROJECT_ENVIRONMENT=$(VENV) UV_PYTHON_DOWNLOADS=never $(if $(CERTIFICATES),UV_SYSTEM_CERTS=true) $(BIN)/uv
 SERVICES := gateway auth coach rag worker admin
 LIBRARIES := common devstack standins
 TESTS := $(or $(T),$(if $(S),services/$(S),))
@@ -38,10 +40,10 @@ logs: ## Follow the logs of the running system
 ##@ Develop
 setup: $(VENV)/.ready ## Create .venv from the lock file
 
-# pip only brings uv, by hash; everything else comes from uv.lock, by hash.
+# pip only brings uv, by hash; everything else comes from uv.lock, by hash. What an interrupted setup left is made anew.
 $(VENV)/.ready: uv.lock pyproject.toml requirements-uv.txt $(wildcard services/*/pyproject.toml libs/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dugout needs Python 3.11 or newer; try: make PYTHON=python3.12")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@$(UV) sync --quiet --locked --python $(BIN)/python
 	@touch $@
