@@ -18,24 +18,40 @@ Kind = Literal["noun", "number", "verb", "marker", "other"]
 # Zero-width spaces and joiners, direction marks, soft hyphens, variation selectors, NUL and other control characters.
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\u00ad\ufe00-\ufe0f\ufeff\x00-\x08\x0e-\x1f\x7f]")
 _HANGUL = re.compile(r"[가-힣ㄱ-ㅣ]")
+# Capitals that are no spelling: a letter of its own (the keys Z and z), but neither article nor pronoun, and the
+# bishop of Bxc3, which is no pawn of the b-file.
+_NAMING_CAPITAL = re.compile(
+    r"(?<![A-Za-z0-9'’-])("
+    r"[B-HJ-Z](?![A-Za-z0-9'’-])|[AI](?! ?[A-Za-z0-9'’-])|(?<=[Tt]he )A(?![A-Za-z0-9'’-])|B(?=x?[a-h][1-8])"
+    r")"
+)
+# Not after a digit, where several are a verdict on a move (Qh5??), nor alone, where they are what is asked about.
+_FINAL_MARKS = re.compile(r"(?:(?<=\d)[.?!~…。？！]|(?<![\s\d.?!~…。？！])[.?!~…。？！]+| \?)\Z")
+# Signs the language analysers take for punctuation: alone, as a verdict, between digits, before or after one.
+_NAMING_SIGNS = re.compile(
+    r"(?<!\S)(?:[^\w\s]|_)+(?=\s|\Z)|(?<![^\W\d_]|[?!])[?!]+|(?<=\d)~(?=\d)|(?<![\w.])\.(?=\d)|(?<=\d)['\"]"
+)
+_SMILES = re.compile(r"[\U0001f600-\U0001f64f\U0001f910-\U0001f93e\U0001f970-\U0001f97a]")
 
 
 def normalise(question: str) -> str:
     """The question as the exact cache compares it: composed, one case and spacing, nothing invisible, no final mark."""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFC", question).casefold())
-    return " ".join(text.split()).rstrip(" .?!~…。？！")
+    text = " ".join(_INVISIBLE.sub("", unicodedata.normalize("NFC", question)).split())
+    parts = _NAMING_CAPITAL.split(text)  # every other one is such a capital
+    return _FINAL_MARKS.sub("", "".join(part if place % 2 else part.casefold() for place, part in enumerate(parts)))
 
 
 def content_words(question: str) -> list[str]:
     """The content of a question, in order; equal lists mean that nothing that matters differs."""
-    text = normalise(question)
-    return _korean(text) if _HANGUL.search(text) else _english(text)
+    text = _SMILES.sub("", normalise(question)).strip()
+    words = _korean(text) if _HANGUL.search(text) else _english(text)
+    return words + _NAMING_SIGNS.findall(text) if words else []
 
 
 # English -----------------------------------------------------------------------------------------------------------
 
 _ENGLISH_TOKEN = re.compile(
-    r"(?<![\w.])[+-]?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s.,!?;:'\"“”‘’()\[\]…~-]|(?<=\d)-(?=\d)|\d+"
+    r"(?<![\w.])[+-]?\.?\d+(?:[.,:/]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)?|[^\w\s.,!?;:'\"“”‘’()\[\]…~-]|(?<=\d)-(?=\d)|\d+"
 )
 _CONTRACTIONS = (
     (re.compile(r"[\u2018\u2019]"), "'"),
@@ -48,18 +64,20 @@ _CONTRACTIONS = (
     (re.compile(r"'ll\b"), " will"),
 )
 _ENGLISH_REQUEST = re.compile(
-    r"^\W*(?:(?:hey|hi|hello|so|ok|okay|um)\b\W*)*(?:(?:please|pls|plz)\b\W*)?"
-    r"(?:(?:can|could|would|will) you (?:please |pls |plz )?(?:tell|explain)(?: to)?(?: me)?\b|(?:please )?tell me\b)?"
-    r"|\b(?:please|pls|plz|thanks|thank you|thx)\b"
+    r"^[\s\"“‘'(]*(?:(?:hey|hi|hello|so|ok|okay|um)\b[\s,.!~]*)*(?:(?:please|pls|plz)\b[\s,.!~]*)?"
+    r"(?:(?:can|could|would|will) you (?:please |pls |plz )?(?:tell me|explain(?: to me)?)\b|(?:please )?tell me\b)?"
+    r"|\b(?:please|pls|plz|thanks|thank you|thx)\b(?=\W*\Z)"
 )
+# Not the a-file, nor what stands behind another article: “the A key”, “the a key”.
+_ENGLISH_ARTICLE = re.compile(r"(?<!\bthe )\b(?:an?|the)(?=\s)")
 # Nothing here may carry a role, a direction, a comparison, a negation or an amount.
-_ENGLISH_DROPPED = frozenset({"a", "an", "the", "is", "are", "do", "does"})
+_ENGLISH_DROPPED = frozenset({"is", "are", "do", "does"})
 
 
 def _english(text: str) -> list[str]:
     for pattern, replacement in _CONTRACTIONS:
         text = pattern.sub(replacement, text)
-    text = _ENGLISH_REQUEST.sub(" ", text)
+    text = _ENGLISH_ARTICLE.sub(" ", _ENGLISH_REQUEST.sub(" ", text))
     return [word for word in _ENGLISH_TOKEN.findall(text) if word not in _ENGLISH_DROPPED]
 
 
@@ -74,8 +92,9 @@ class _Word(NamedTuple):
 _NOUN_TAGS = frozenset({"NNG", "NNP", "NNB", "NP", "SL", "SH", "XPN", "XSN", "XR"})
 _VERB_TAGS = frozenset({"VV", "XSV"})
 # Sentence ends and punctuation, honorifics, the copula, interjections, the genitive (창병의 체력 = 창병 체력).
-_DROPPED_TAGS = frozenset({"EF", "SF", "SP", "SS", "SSO", "SSC", "SE", "VCP", "IC", "JKG", "JKV", "W_EMOJI"})
+_DROPPED_TAGS = frozenset({"EF", "SF", "SP", "SS", "SSO", "SSC", "SE", "VCP", "IC", "JKG", "JKV"})
 _DROPPED_WORDS = frozenset({"혹시", "좀", "요", "시", "으시"})
+_VERSUS = ("대", "NNB")  # 기병 대 창병 is no 기병대 창병
 _MARKERS = {"JKS": "이", "JKO": "을"}
 _SAME_WORD = {
     "것": "거",
@@ -121,13 +140,14 @@ def _word(tokens: Sequence[Token], place: int) -> _Word | None:
     """What a token means to the comparison, or nothing."""
     token = tokens[place]
     tag = token.tag.partition("-")[0]  # a suffix tells regular from irregular stems
-    if tag in _DROPPED_TAGS or token.form in _DROPPED_WORDS or _is_decoration(tokens, place):
+    is_filler = token.form in _DROPPED_WORDS and tag not in _NOUN_TAGS  # 혹시, not 3시
+    if tag in _DROPPED_TAGS or is_filler or _is_decoration(tokens, place):
         return None
     if tag in _MARKERS or (tag == "JX" and token.form in ("은", "는")):
         return _Word(_MARKERS.get(tag, "은"), "marker")
     if tag in ("SN", "NR", "W_SERIAL"):
         return _Word(token.form, "number")
-    if tag in _NOUN_TAGS:
+    if tag in _NOUN_TAGS and (token.form, tag) != _VERSUS:
         return _Word(_SAME_WORD.get(token.form, token.form), "noun")
     if tag in _VERB_TAGS:
         return _Word(token.lemma, "verb")
@@ -162,7 +182,7 @@ def _without_free_marker(words: list[_Word]) -> list[_Word]:
     """Drop a question's only case marker where leaving it out is mere style.
 
     Two markers tell who does what to whom, and so does a subject's or topic's with a verb (창병이 이겨? 창병을 이겨?).
-    A lone object right before its verb is an object with or without it.
+    A lone object right before its verb is an object with or without it, unless both are all there is (창병 이겨?).
     """
     places = [place for place, word in enumerate(words) if word.kind == "marker"]
     if len(places) != 1:
@@ -170,8 +190,9 @@ def _without_free_marker(words: list[_Word]) -> list[_Word]:
     marker = places[0]
     is_object = words[marker].text == "을"
     followed_by_noun = marker + 1 < len(words) and words[marker + 1].kind in ("noun", "number")
+    is_all = marker + 2 == len(words) and all(word.kind == "noun" for word in words[:marker])
     has_verb = any(word.kind == "verb" for word in words)
-    if not has_verb or (is_object and not followed_by_noun):
+    if not has_verb or (is_object and not followed_by_noun and not is_all):
         return words[:marker] + words[marker + 1 :]
     return words
 

@@ -60,6 +60,7 @@ def test_decision_serves_a_rewording(pair: dict[str, Any], model: E5, calibratio
 @pytest.mark.parametrize("pair", _pairs(serve=False))
 def test_content_differs_whatever_the_vectors_say(pair: dict[str, Any]) -> None:
     assert content_words(pair["asked"]) != content_words(pair["cached"])
+    assert normalise(pair["asked"]) != normalise(pair["cached"])
 
 
 def test_decision_needs_the_cosine_too(calibration: Calibration) -> None:
