@@ -18,12 +18,24 @@ class ClientLeftError(AppError):
     title: ClassVar[Text] = Text("The client closed the connection", "클라이언트가 연결을 닫았습니다")
 
 
-class RequestBody:
-    """The body of one request, at most `cap` bytes; `declared` is its Content-Length."""
+class TooSlowError(AppError):
+    """Closes the connection too, since the rest of the body might still come."""
 
-    def __init__(self, receive: Receive, *, cap: int, declared: bytes | None) -> None:
+    status: ClassVar[int] = 408
+    code: ClassVar[str] = "request_timeout"
+    title: ClassVar[Text] = Text("The request body took too long to arrive", "요청 본문이 제시간에 도착하지 않았습니다")
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Connection": "close"})
+
+
+class RequestBody:
+    """The body of one request, at most `cap` bytes within `seconds`; `declared` is its Content-Length."""
+
+    def __init__(self, receive: Receive, *, cap: int, seconds: float, declared: bytes | None) -> None:
         self._receive = receive
         self._cap = cap
+        self._deadline = asyncio.get_running_loop().time() + seconds
         if declared and int(declared) > cap:
             raise self._too_large()
         self._seen = 0
@@ -59,7 +71,11 @@ class RequestBody:
                 self._watcher.cancel()
 
     async def _next(self) -> bytes:
-        message = await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlowError from None
         if message["type"] == "http.disconnect":
             raise ClientLeftError
         piece: bytes = message.get("body", b"")

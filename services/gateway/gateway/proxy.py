@@ -61,7 +61,9 @@ class Proxy:
         decision = await self._count(route, player, client)
         if not decision.admitted:
             raise decision.refusal()
-        body = RequestBody(receive, cap=route.body_cap, declared=headers.get(b"content-length"))
+        body = RequestBody(
+            receive, cap=route.body_cap, seconds=route.body_seconds, declared=headers.get(b"content-length")
+        )
         upstream = self._upstreams[route.service]
         async with body.ended_by_client():
             request = httpx.Request(

@@ -23,6 +23,8 @@ class Route:
     who: Who
     limit: PlayerGroup | AddressGroup
     body_cap: int = 64 * KIB
+    # In which the whole body must be here, or slow senders could hold every connection to the service.
+    body_seconds: float = 30.0
     # The longest silence of the service, not the length of a stream: a model may think before its first word.
     read_timeout: float = 10.0
     exact: bool = False
@@ -43,10 +45,12 @@ ROUTES = (
     Route("/api/coach/ask", "coach", "required", "ask", read_timeout=90.0),
     Route("/admin", "admin", "optional", "ops", read_timeout=30.0),
     # A file of 32 MiB, which admin itself allows, and the form around it.
-    Route("/admin/documents", "admin", "optional", "ops", body_cap=33 * MIB, read_timeout=120.0),
+    Route("/admin/documents", "admin", "optional", "ops", body_cap=33 * MIB, body_seconds=600.0, read_timeout=120.0),
 )
 
 _BY_PREFIX = {route.prefix: route for route in ROUTES}
+# A path of 30,000 segments would otherwise be put together 30,000 times.
+_DEEPEST = max(prefix.count("/") for prefix in _BY_PREFIX) + 1
 
 # Slashes in disguise, doubled slashes, control characters: servers disagree on what these mean, and none of our
 # paths needs one.
@@ -58,7 +62,7 @@ def find_route(path: str, raw_path: str) -> Route | None:
     segments = path.split("/")
     if _AMBIGUOUS.search(raw_path) or "." in segments or ".." in segments:
         return None
-    for end in range(len(segments), 1, -1):
+    for end in range(min(len(segments), _DEEPEST), 1, -1):
         route = _BY_PREFIX.get("/".join(segments[:end]))
         if route and (end == len(segments) or not route.exact):
             return route

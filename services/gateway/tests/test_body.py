@@ -1,12 +1,14 @@
 """Tests of `gateway.body`: bodies that are too large, in pieces, or broken off."""
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from common.errors import PayloadTooLargeError
+from gateway import routes
 from gateway.body import RequestBody
 
 from .conftest import ScriptedService, connected, head, read_body, read_head
@@ -122,4 +124,28 @@ async def test_a_content_length_that_lies_does_not_help() -> None:
         return {"type": "http.request", "body": b"x" * 20, "more_body": True}
 
     with pytest.raises(PayloadTooLargeError):
-        await RequestBody(receive, cap=10, declared=b"5").content()
+        await RequestBody(receive, cap=10, seconds=5, declared=b"5").content()
+
+
+async def test_a_body_that_trickles_in_ends_with_its_time(
+    gateway: httpx.AsyncClient,
+    service: ScriptedService,
+    signed_in: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = asyncio.get_running_loop().create_future()
+
+    async def keep(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        while message.get("body"):
+            message = await receive()
+        ended.set_result(message["type"])
+
+    service.answer = keep
+    monkeypatch.setitem(routes._BY_PREFIX, ASK, replace(routes._BY_PREFIX[ASK], body_seconds=0.3))
+    async with connected(gateway) as (reader, writer):
+        writer.write(head("POST", ASK, {**signed_in, "transfer-encoding": "chunked"}) + b"3\r\none\r\n")
+        status, text = await asyncio.wait_for(read_head(reader), 5)
+        assert (status, "application/problem+json" in text, "connection: close" in text) == (408, True, True)
+    # To the service the body is broken off, not whole.
+    assert await asyncio.wait_for(ended, 5) == "http.disconnect"

@@ -1,5 +1,6 @@
 """Tests of `gateway.routes`: which row a path leads to, and that no disguise leads elsewhere."""
 
+import time
 from urllib.parse import unquote
 
 import httpx
@@ -69,6 +70,15 @@ NOWHERE = (
 @pytest.mark.parametrize("raw_path", NOWHERE)
 def test_nothing_else_is_public_however_it_is_spelt(raw_path: str) -> None:
     assert find_route(unquote(raw_path), raw_path) is None
+
+
+def test_a_path_costs_no_more_than_its_length() -> None:
+    path = "/auth" + "/a" * 30_000
+    began = time.process_time()
+    route = find_route(path, path)
+    assert time.process_time() - began < 0.1  # a second or more when every prefix of it is looked up
+    assert route is not None
+    assert route.prefix == "/auth"
 
 
 async def test_what_leads_nowhere_never_reaches_a_service(
