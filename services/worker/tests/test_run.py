@@ -71,6 +71,20 @@ async def test_a_lock_ends_with_the_connection_that_holds_it(runner: Runner, job
             assert mine
 
 
+async def test_a_job_whose_process_was_killed_is_ordered_again_and_no_other(
+    runner: Runner, job_id: UUID, sessions: Sessions, api: Api
+) -> None:
+    async with jobs.alone(runner.engine, job_id):
+        await jobs.start(sessions, job_id)
+        assert job_id not in await jobs.order_abandoned(sessions)
+    # Gone without a word: the row says that it runs, and nobody holds its lock.
+    assert job_id in await jobs.order_abandoned(sessions)
+    assert job_id not in await jobs.order_abandoned(sessions)
+    await runner.run(job_id)
+    assert (await api.job(str(job_id)))["state"] == "succeeded"
+    assert job_id not in await jobs.order_abandoned(sessions)
+
+
 async def test_what_cannot_succeed_is_not_tried_again(
     runner: Runner, job_id: UUID, rag: RagStandin, slack: SlackStandin, api: Api
 ) -> None:

@@ -6,15 +6,19 @@ import os
 import signal
 from pathlib import Path
 from types import ModuleType
+from uuid import UUID
 
 import pytest
-from sqlmodel import delete
+from sqlmodel import col, delete, update
 
 from common.db import Sessions
+from common.testing import Tokens, running
 from standins.gate import Gate
 from standins.slack import SlackStandin
 from standins.standin import Reply
-from worker.models import Outbox
+from worker.app import build
+from worker.models import Job, Outbox
+from worker.settings import Settings
 
 from .conftest import Api
 from .neighbours import DOCUMENTS, CoachStandin, RagStandin, problem
@@ -83,6 +87,20 @@ async def test_a_killed_process_loses_nothing(api: Api, rag: RagStandin, tasks: 
     job = await api.finished(accepted.json()["id"])
     assert (job["state"], job["attempts"]) == ("succeeded", 2)
     assert len(rag.of(api.game)) == 1
+
+
+async def test_a_killed_system_goes_on_with_its_jobs_when_it_starts_again(
+    settings: Settings, tokens: Tokens, sessions: Sessions, rag: RagStandin, celery_log: Path
+) -> None:
+    async with running(build(settings)) as http:
+        accepted = await Api(http, tokens).upload("guide.md", "# Archers\n\nKeep them behind fires.", locale="en")
+        job_id = accepted.json()["id"]
+        await Api(http, tokens).finished(job_id)
+    # As it is after a kill: its message is lost to the broker for an hour.
+    async with sessions.begin() as session:
+        await session.exec(update(Job).where(col(Job.id) == UUID(job_id)).values(state="running"))
+    async with running(build(settings)) as http:
+        assert (await Api(http, tokens).finished(job_id))["attempts"] == 2
 
 
 async def test_queues_show_who_consumes_them(api: Api, celery_log: Path) -> None:

@@ -11,6 +11,7 @@ from common.jobs import create_celery, relaying
 from worker import api
 from worker.models import Outbox
 from worker.queues import Consumers
+from worker.resume import resuming
 from worker.settings import Settings
 
 
@@ -24,7 +25,7 @@ def build(settings: Settings | None = None) -> FastAPI:
             settings.broker_redis_url.get_secret_value(),
             visibility_timeout_seconds=settings.visibility_timeout_seconds,
         )
-        async with relaying(state["sessions"], Outbox, celery):
+        async with relaying(state["sessions"], Outbox, celery), resuming(state["sessions"]):
             yield {"consumers": Consumers(celery)}
 
     return create_app("worker", settings, [api.router], lifespan)

@@ -118,6 +118,28 @@ async def put_back(sessions: Sessions, job_id: UUID, error: AppError, delay_seco
         await enqueue(session, Outbox, IngestDocument(job_id=job_id), delay_seconds=delay_seconds)
 
 
+async def order_abandoned(sessions: Sessions) -> list[UUID]:
+    """Order again the running jobs that nobody holds: their process was killed.
+
+    The broker would hand them out again too, but only after its visibility timeout.
+    """
+    async with sessions.begin() as session:
+        running = (await session.exec(select(Job.id).where(Job.state == "running"))).all()
+        return [job_id for job_id in running if await _take_back(session, job_id)]
+
+
+async def _take_back(session: AsyncSession, job_id: UUID) -> bool:
+    locked = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))").bindparams(key=str(job_id))
+    if not await session.scalar(locked):
+        return False
+    still = update(Job).where(col(Job.id) == job_id, col(Job.state) == "running")
+    taken = await session.scalar(still.values(state="queued").returning(col(Job.id)))
+    if taken is None:  # it has ended since we looked
+        return False
+    await enqueue(session, Outbox, IngestDocument(job_id=job_id))
+    return True
+
+
 async def look_again(sessions: Sessions, job_id: UUID, delay_seconds: float) -> None:
     """Somebody else runs the job; come back and see whether it got finished."""
     async with sessions.begin() as session:

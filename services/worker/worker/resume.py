@@ -1,0 +1,36 @@
+"""Brings back the jobs of killed processes, for as long as the worker's API runs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from common.db import Sessions
+from worker import jobs
+from worker.run import OUTAGES
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10
+
+
+@asynccontextmanager
+async def resuming(sessions: Sessions) -> AsyncIterator[None]:
+    """Looks for them at once, when a killed system starts again, and then every few seconds."""
+    looking = asyncio.create_task(_resume(sessions))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
+async def _resume(sessions: Sessions) -> None:
+    while True:
+        try:
+            for job_id in await jobs.order_abandoned(sessions):
+                logger.warning("a killed process left a job behind; it is ordered again", extra={"job_id": str(job_id)})
+        except OUTAGES as error:
+            logger.warning("abandoned jobs cannot be looked for", extra={"reason": type(error).__name__})
+        await asyncio.sleep(LOOK_SECONDS)
