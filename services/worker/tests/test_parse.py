@@ -81,6 +81,8 @@ def test_rows_keep_their_text_as_it_is() -> None:
     [
         (rows({}, {"doc_id": "b", "locale": "fr"}), "line 2.locale"),
         (rows({"text": ""}), "line 1.text"),
+        (rows({"text": " \n" * 1_000}), "line 1.text"),
+        (rows({"title": "one\0two"}), "line 1.title"),
         (rows({"txet": "?"}), "line 1.txet"),
         ("{", "line 1"),
         (rows({"text": "@"}).replace("@", "\\ud800"), "line 1"),

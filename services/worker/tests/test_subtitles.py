@@ -78,6 +78,19 @@ def test_other_files_are_refused() -> None:
         parse_subtitles(srt((i * 1000, i * 1000 + 900, f"{i} " + "word " * 100) for i in range(1_100)))
 
 
+@pytest.mark.parametrize("times", [":00:01.000 --> :00:02.000", "9999:00:01.000 --> 9999:00:02.000"])
+def test_times_that_no_recording_has_are_refused(times: str) -> None:
+    with pytest.raises(NotSubtitlesError):
+        parse_subtitles(f"WEBVTT\n\n{times}\nHello.")
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("filler", ["\n", " ", "\n ", "\t\n"])
+def test_a_long_run_of_nothing_is_read_at_once(filler: str) -> None:
+    (line,) = parse_subtitles(srt([(0, 1_000, f"a {filler * 100_000} < b")]))
+    assert line.text == "a < b"
+
+
 def test_pieces_end_with_sentences_and_lose_nothing() -> None:
     lines = [Line(i * 1000, i * 1000 + 900, f"part {i} of it" + ("." if i % 4 == 3 else ",")) for i in range(100)]
     pieces = cut(lines, 200)

@@ -108,6 +108,7 @@ class Outbox(OutboxRow, WorkerTable, table=True):
 
 # Postgres text holds no NUL, and no other control character belongs into a name either.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+_NOT_BLANK = r"[^\s\x00]"
 
 
 class UploadCreate(BaseModel):
@@ -187,10 +188,10 @@ class Row(BaseModel):
     doc_id: str = BodyField(min_length=1, max_length=300, pattern=_PRINTABLE)
     game: str
     locale: Locale
-    title: str = BodyField(min_length=1, max_length=300)
-    text: str = BodyField(min_length=1)
-    source: str = BodyField(min_length=1, max_length=500)
-    licence: str = BodyField(min_length=1, max_length=200)
-    patch: str | None = BodyField(default=None, min_length=1, max_length=64)
+    title: str = BodyField(min_length=1, max_length=300, pattern=_PRINTABLE)
+    text: str = BodyField(pattern=_NOT_BLANK)
+    source: str = BodyField(min_length=1, max_length=500, pattern=_PRINTABLE)
+    licence: str = BodyField(min_length=1, max_length=200, pattern=_PRINTABLE)
+    patch: str | None = BodyField(default=None, min_length=1, max_length=64, pattern=_PRINTABLE)
     url: HttpUrl | None = None
     as_of: date | None = None

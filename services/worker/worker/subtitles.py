@@ -12,9 +12,11 @@ from common.errors import InvalidError, Text
 from worker.parse import LONGEST_TEXT, DocumentTooLongError, EmptyDocumentError
 
 # "[Music]" and "(박수)": a bracket anywhere is a sound or a speaker, a parenthesis only when nothing else is said.
-_SOUND = re.compile(r"\[[^\]\n]{0,60}\]|^\s*[(（][^()\n]{0,60}[)）]\s*$|[♪♫]+", re.MULTILINE)
-_SPEAKER_MARK = re.compile(r"^\s*(?:-|–|&gt;&gt;|>>)\s*", re.MULTILINE)
+_SOUND = re.compile(r"\[[^\]\n]{0,60}\]|^[ \t]*[(（][^()\n]{0,60}[)）][ \t]*$|[♪♫]+", re.MULTILINE)
+_SPEAKER_MARK = re.compile(r"^[ \t]*(?:-|–|&gt;&gt;|>>)\s*", re.MULTILINE)
 _CUE = re.compile(r"^[^\n]*-->.*", re.MULTILINE | re.DOTALL)
+# pysubs2 takes a time quadratic in the length of these; 200,000 blank lines would hold the process for minutes.
+_LONG_RUN = re.compile(r"([ \n])\1{2,}")
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)]*$")
 
@@ -22,8 +24,9 @@ _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)]*$")
 ROLLING_SHARE = 0.3
 
 
-# Nobody reads more at once; such a file is something else.
+# Nobody reads more at once, or records for longer (SRT cannot say 100 hours); such a file is something else.
 LONGEST_CUE = 2000
+LONGEST_TRACK_MS = 100 * 3_600_000
 
 
 class NotSubtitlesError(InvalidError):
@@ -41,21 +44,29 @@ class Line(NamedTuple):
 
 def parse_subtitles(text: str) -> list[Line]:
     """What is said in an SRT or WebVTT track, in order; refuses a file that holds nothing said."""
-    is_vtt = text.lstrip().startswith("WEBVTT")
-    plain = _WORD_TIME.sub("", _cue_blocks(text) if is_vtt else text)
-    track = pysubs2.SSAFile.from_string(plain, format_="vtt" if is_vtt else "srt")
-    track.sort()
+    track = _read_cues(_LONG_RUN.sub(r"\1\1", text))
     cues = [(event.start, max(event.start, event.end), _spoken_rows(event.plaintext)) for event in track]
     if _is_rolling([rows for _, _, rows in cues]):
         cues = _unroll(cues)
     lines = [Line(start, end, " ".join(rows)) for start, end, rows in cues if rows]
-    if not track or any(len(line.text) > LONGEST_CUE for line in lines):
+    if not track or any(len(line.text) > LONGEST_CUE or line.end_ms > LONGEST_TRACK_MS for line in lines):
         raise NotSubtitlesError
     if not lines:
         raise EmptyDocumentError
     if sum(len(line.text) for line in lines) > LONGEST_TEXT:
         raise DocumentTooLongError
     return lines
+
+
+def _read_cues(text: str) -> pysubs2.SSAFile:
+    is_vtt = text.lstrip().startswith("WEBVTT")
+    plain = _WORD_TIME.sub("", _cue_blocks(text) if is_vtt else text)
+    try:
+        track = pysubs2.SSAFile.from_string(plain, format_="vtt" if is_vtt else "srt")
+    except ValueError:  # such as the time ":00:01.000"
+        raise NotSubtitlesError from None
+    track.sort()
+    return track
 
 
 def _cue_blocks(text: str) -> str:
