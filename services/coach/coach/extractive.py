@@ -54,7 +54,7 @@ def quote(question: str, passages: Sequence[Passage], locale: Locale, *, degrade
     for sentences in _best(_score(question, passages)):
         marker = sentences[0].marker
         quotation = " … ".join(sentence.text for sentence in sentences)
-        line = f"- {passages[marker - 1].title}: “{quotation}” [{marker}]"
+        line = f"- {without_markers(passages[marker - 1].title)}: “{quotation}” [{marker}]"
         if len(lines) > 1 and sum(map(len, lines)) + len(line) > LONGEST_ANSWER:
             break
         lines.append(line)

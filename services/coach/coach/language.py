@@ -23,7 +23,12 @@ def clean_text(value: object) -> object:
     """Text in NFC without unusable characters and without blanks around it; what is not text passes."""
     if not isinstance(value, str):
         return value
-    return _BLANK_EDGES.sub("", _UNUSABLE.sub("", unicodedata.normalize("NFC", value)))
+    return _BLANK_EDGES.sub("", without_unusable(unicodedata.normalize("NFC", value)))
+
+
+def without_unusable(text: str) -> str:
+    """Text that can be stored and sent on."""
+    return _UNUSABLE.sub("", text)
 
 
 def choose_locale(question: str, *, asked: Locale | None, preferred: str | None, offered: Sequence[str]) -> Locale:

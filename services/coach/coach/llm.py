@@ -24,6 +24,7 @@ from opentelemetry import propagate
 from prometheus_client import Counter, Histogram
 
 from coach.games import ModelParameters
+from coach.language import without_unusable
 from coach.retries import BACKOFF_SECONDS, seconds_before_retry
 from coach.settings import Settings
 from coach.usage import Prices, Usage, estimated_usage, reported_usage
@@ -225,7 +226,9 @@ async def _pieces(stream: AsyncStream[ChatCompletionChunk], attempt: _Attempt) -
                 delta: Any = choice.delta
                 if getattr(delta, "refusal", None):
                     raise AIRefusedError
-                if piece := getattr(delta, "content", None):
+                piece = without_unusable(getattr(delta, "content", None) or "")
+                # An answer begins with its first letter: one of blanks alone is none.
+                if piece := piece if attempt.pieces else piece.lstrip():
                     yield piece
     except (ValueError, AttributeError, TypeError) as error:
         # The SDK checks nothing: what is not UTF-8, not JSON or not a chunk shows only here.

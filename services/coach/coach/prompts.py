@@ -72,7 +72,7 @@ class Prompts:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters["fence"] = fence
+        self._environment.filters |= {"fence": fence, "line": line}
         self._prompts = {
             (name, locale): self._load(name, locale) for name in template_names(folder) for locale in LOCALES
         }
@@ -114,9 +114,14 @@ def fence(text: str) -> str:
     return text.replace("<", "‹").replace(">", "›")
 
 
+def line(text: str) -> str:
+    """Text that cannot leave its line, its quotation marks or its tag: a nickname must not begin a section."""
+    return fence(" ".join(text.split())).replace('"', "”")
+
+
 def numbered(passages: Sequence[Passage]) -> list[PromptPassage]:
     """Passages under the markers `[1]` … in their order."""
     return [
-        PromptPassage(marker=marker, title=passage.title, text=without_markers(passage.text))
+        PromptPassage(marker=marker, title=without_markers(passage.title), text=without_markers(passage.text))
         for marker, passage in enumerate(passages, start=1)
     ]

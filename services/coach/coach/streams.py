@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from coach.shapes import AnswerPublic, Token
-from common.errors import AppError, caller_locale, problem
+from common.errors import AppError, Problem, caller_locale, problem
 from common.telemetry import unexpected_errors
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Telling:
 
     async def _tell(self, name: EventName, data: BaseModel) -> None:
         self._last_id += 1
-        event = format_sse_event(event=name, id=str(self._last_id), data_str=data.model_dump_json())
+        event = format_sse_event(event=name, id=str(self._last_id), data_str=_json(data))
         await self._events.put(event)
         self._begun.set()
 
@@ -155,6 +155,11 @@ async def tell_text(text: str, tell: Tell) -> None:
     """Text that is there already, in pieces like those of a model."""
     for piece in _PIECES.findall(text):
         await tell("token", Token(text=piece))
+
+
+def _json(data: BaseModel) -> str:
+    """A problem leaves out what it does not have, here as in a reply of its own; all else names every field."""
+    return data.model_dump_json(exclude_none=isinstance(data, Problem))
 
 
 async def _tell_nobody(name: EventName, data: BaseModel) -> None:

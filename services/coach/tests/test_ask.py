@@ -208,6 +208,15 @@ async def test_ask_removes_markers_that_no_passage_stands_behind(
     assert [citation["marker"] for citation in reply["citations"]] == [2]
 
 
+async def test_ask_drops_what_cannot_be_stored_from_the_models_words(
+    client: httpx.AsyncClient, openai: OpenAIStandin, player: dict[str, str], game: str
+) -> None:
+    openai.say("\n Caval\0ry\x07 [2].")
+    reply = (await ask(client, player, game)).json()
+    assert reply["answer"] == "Cavalry [2]."
+    assert (await client.get(f"/api/coach/answers/{reply['id']}", headers=player)).json()["answer"] == reply["answer"]
+
+
 async def test_ask_when_rag_is_down_is_a_503_problem(
     client: httpx.AsyncClient, rag: RagStandin, openai: OpenAIStandin, player: dict[str, str], game: str
 ) -> None:

@@ -31,6 +31,12 @@ def test_the_sentence_that_answers_is_quoted_with_its_passage() -> None:
     assert "Followers of Trog may not cast spells." in text
 
 
+def test_a_marker_in_a_title_is_not_taken_for_one_of_ours() -> None:
+    text, markers = quote("What is a hydra?", [passage("Hydra [7]", ENGLISH[0].text)], "en", degraded=False)
+    assert markers == [1]
+    assert re.findall(r"\[\d\]", text) == ["[1]"]
+
+
 def test_every_quoted_word_stands_in_its_passage() -> None:
     for question, passages, locale in (("배고프면 바로 먹어?", KOREAN, "ko"), ("What is a hydra?", ENGLISH, "en")):
         text, markers = quote(question, passages, locale, degraded=False)  # type: ignore[arg-type]

@@ -151,10 +151,13 @@ NO_CHUNK = Reply(status=200, body="data: 5\n\ndata: null\n\n", headers=EVENT_STR
 ERROR_EVENT = Reply(status=200, body='data: {"error": {"message": "overloaded"}}\n\n', headers=EVENT_STREAM)
 SILENT = ChatReply(text="never", hold=Gate())
 EMPTY = ChatReply(text="")
+BLANK = ChatReply(text=" \n ")
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(reset=True), HTML, NO_JSON, NO_CHUNK, ERROR_EVENT, SILENT, EMPTY], ids=lambda reply: reply.body[:12]
+    "reply",
+    [Reply(reset=True), HTML, NO_JSON, NO_CHUNK, ERROR_EVENT, SILENT, EMPTY, BLANK],
+    ids=lambda reply: reply.body[:12],
 )
 async def test_what_is_no_answer_before_the_first_token_is_retried(
     llm: LLM, openai: OpenAIStandin, clock: Clock, reply: Reply
@@ -221,6 +224,12 @@ async def test_a_refusal_is_not_an_answer(llm: LLM, openai: OpenAIStandin) -> No
     with pytest.raises(AIRefusedError):
         await complete(llm)
     assert len(openai.chat_calls) == 1
+
+
+async def test_half_a_letter_never_reaches_the_player(llm: LLM, openai: OpenAIStandin) -> None:
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "Cavalry\ud83d"}, "finish_reason": "stop"}]}
+    openai.script(CHAT, Reply(status=200, body=f"data: {json.dumps(chunk)}\n\n", headers=EVENT_STREAM))
+    assert (await complete(llm)).text == "Cavalry"
 
 
 async def test_letters_split_between_chunks_arrive_whole(llm: LLM, openai: OpenAIStandin) -> None:

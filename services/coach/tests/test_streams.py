@@ -15,7 +15,7 @@ from standins.standin import Reply
 
 from .conftest import MakeSettings
 from .events import Event, asking
-from .rag_standin import RETRIEVE, RagStandin
+from .rag_standin import ARCHER, RETRIEVE, RagStandin
 from .test_ask import QUESTION, REMEMBERED
 
 LEAVING_SECONDS = 0.5
@@ -136,6 +136,7 @@ async def test_stream_an_unfinished_answer_ends_in_one_error_and_no_done(
     assert (error["code"], error["status"], error["instance"]) == (code, 502, "/api/coach/ask")
     assert error["type"] == f"urn:dugout:problem:{code}"
     assert any("가" <= letter <= "힣" for letter in error["title"])
+    assert "errors" not in error
     assert rag.remembered == []
 
 
@@ -215,8 +216,9 @@ async def test_stream_player_who_leaves_before_the_first_event_stops_the_questio
 async def test_stream_a_bug_ends_in_a_bare_error(
     url: str, rag: RagStandin, openai: OpenAIStandin, player: dict[str, str], game: str
 ) -> None:
-    # An answer with a NUL, which Postgres refuses: what nobody foresaw fails after the first event.
-    openai.say("Cavalry\0 [2].")
+    # A title with a NUL, which Postgres refuses: what nobody foresaw fails after the first event.
+    rag.passages = [ARCHER | {"title": "Archer\0"}]
+    openai.say("Cavalry [1].")
     events = await all_events(url, player, game)
     assert shape(events) == ["meta", "token", "citation", "error"]
     assert (events[-1].data["code"], events[-1].data["status"]) == ("internal_error", 500)
