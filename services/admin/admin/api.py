@@ -17,6 +17,7 @@ from admin.models import (
     Job,
     JobList,
     JobState,
+    NewGameSettings,
     Queues,
     Stats,
 )
@@ -105,7 +106,7 @@ async def put_game(
     admin: Admin,
     sessions: SessionsDep,
     coach: CoachDep,
-    game: Annotated[GameSettings, Body()],
+    game: Annotated[NewGameSettings, Body()],
 ) -> GameSettings:
     """Create or replace a game: titles, languages, live patch, model and parameters, prompt template, context."""
     return await games.put(slug, game, admin, sessions, coach)

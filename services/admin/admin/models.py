@@ -1,10 +1,12 @@
 """The table of schema `admin`, and the shapes of its requests and replies."""
 
+import math
+import re
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, StringConstraints
 from pydantic import Field as BodyField
 from sqlalchemy import CheckConstraint, DateTime, Index, String
 from sqlalchemy.dialects.postgresql import JSONB
@@ -17,6 +19,31 @@ JobState = Literal["queued", "running", "succeeded", "failed"]
 By = Literal["day", "game", "locale", "model"]
 # Settings of a game are coach's to judge; they pass through here as they are.
 GameSettings = dict[str, JsonValue]
+
+# NUL, which Postgres cannot hold, and halves of surrogate pairs, which UTF-8 cannot.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _storable(value: JsonValue) -> JsonValue:
+    """The same value; raises ValueError when the audit could not keep it: JSON has no NaN and no infinity either."""
+    parts: list[JsonValue] = []
+    match value:
+        case str() if _UNSTORABLE.search(value):
+            raise ValueError("a character in it cannot be stored")
+        case float() if not math.isfinite(value):
+            raise ValueError("a number in it is not finite")
+        case dict():
+            parts = [*value, *value.values()]
+        case list():
+            parts = value
+    for part in parts:
+        _storable(part)
+    return value
+
+
+NewGameSettings = Annotated[GameSettings, AfterValidator(_storable)]
+# One line of text; the worker sets narrower bounds field by field.
+Line = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class AdminTable(SQLModel, registry=schema_registry("admin")):
@@ -48,13 +75,13 @@ class DocumentUpload(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    game: str = BodyField(min_length=1, max_length=64)
+    game: Line
     locale: Literal["ko", "en"] | None = None
-    title: str | None = None
-    source: str | None = None
-    licence: str | None = None
-    patch: str | None = None
-    url: str | None = None
+    title: Line | None = None
+    source: Line | None = None
+    licence: Line | None = None
+    patch: Line | None = None
+    url: Annotated[Line, StringConstraints(max_length=2000)] | None = None
     again: bool = BodyField(default=False, description="Ingest the file even if it has been ingested before")
 
 

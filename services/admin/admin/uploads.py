@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from admin.models import DocumentUpload
+from admin.models import DocumentUpload, Line
 from common.errors import BadRequestError, PayloadTooLargeError, Text, UnsupportedMediaError
 
 # Beside the file a form holds a few short fields and the lines between its parts.
@@ -45,6 +45,9 @@ class Form(NamedTuple):
     said: DocumentUpload
 
 
+_FILENAME = TypeAdapter(Line)
+
+
 class _TooLargeError(MultiPartException):
     """Of the parser's own kind, so that it closes its files."""
 
@@ -52,7 +55,7 @@ class _TooLargeError(MultiPartException):
 @asynccontextmanager
 async def read_form(request: Request, max_bytes: int) -> AsyncIterator[Form]:
     """The form of `request`; its file is gone after the block."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaError(Text("Send a multipart form", "multipart 양식으로 보내 주세요"))
     limit = max_bytes + FORM_OVERHEAD_BYTES
     parser = MultiPartParser(
@@ -64,6 +67,8 @@ async def read_form(request: Request, max_bytes: int) -> AsyncIterator[Form]:
         raise PayloadTooLargeError from None
     except MultiPartException as error:
         raise BadRequestError(Text(error.message, "multipart 양식이 올바르지 않습니다")) from error
+    except UnicodeError as error:  # of a charset that nobody sends in good faith: Python knows one that always fails
+        raise BadRequestError from error
     try:
         yield _checked({name: value for name, value in data.multi_items() if value != ""})
     finally:
@@ -84,9 +89,11 @@ def _checked(fields: dict[str, UploadFile | str]) -> Form:
     if not isinstance(file, UploadFile) or not file.filename:
         raise RequestValidationError([{"type": "missing", "loc": ("body", "file"), "msg": "Field required"}])
     try:
+        _FILENAME.validate_python(file.filename)
         return Form(file, DocumentUpload.model_validate(fields))
     except ValidationError as error:
-        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()]) from error
+        located = [{**item, "loc": ("body", *(item["loc"] or ("file",)))} for item in error.errors()]
+        raise RequestValidationError(located) from error
 
 
 async def pieces(file: UploadFile) -> AsyncIterator[bytes]:

@@ -64,6 +64,9 @@ async def test_a_large_upload_arrives_whole(client: httpx.AsyncClient, admin: Pe
         (10, {"colour": "red"}, 422, "invalid_request"),
         (10, {"locale": "fr"}, 422, "invalid_request"),
         (10, {"title": "x" * 100_000}, 400, "bad_request"),
+        (10, {"title": "가" * 20_000}, 422, "invalid_request"),
+        (10, {"title": "one\0two"}, 422, "invalid_request"),
+        (10, {"game": "one\0two"}, 422, "invalid_request"),
     ],
 )
 async def test_a_form_that_is_not_right_never_reaches_the_worker(
@@ -80,6 +83,25 @@ async def test_a_form_that_is_not_right_never_reaches_the_worker(
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert services.worker.calls == []
     assert await audit_of(sessions, admin) == []
+
+
+@pytest.mark.parametrize(
+    ("charset", "filename", "status"),
+    [
+        ("utf-8", b"one\0two.md", 422),
+        ("unicode_escape", rb"\ud800.md", 422),
+        ("undefined", b"one.md", 400),  # a codec of Python's that fails by design
+    ],
+)
+async def test_a_filename_that_cannot_be_written_down_is_refused(
+    client: httpx.AsyncClient, admin: Person, services: Services, charset: str, filename: bytes, status: int
+) -> None:
+    field = b'--x\r\ncontent-disposition: form-data; name="game"\r\n\r\nwesnoth\r\n'
+    file = b'--x\r\ncontent-disposition: form-data; name="file"; filename="%b"\r\n\r\ntext\r\n--x--\r\n' % filename
+    form = {"content-type": f"Multipart/Form-Data; boundary=x; charset={charset}"}
+    response = await client.post("/admin/documents", content=field + file, headers={**admin.headers, **form})
+    assert response.status_code == status
+    assert services.worker.calls == []
 
 
 async def test_a_body_that_is_no_form_is_refused(client: httpx.AsyncClient, admin: Person) -> None:
@@ -146,6 +168,16 @@ async def test_what_coach_finds_wrong_with_a_game_is_shown_field_by_field(
     services.coach.refuses("/internal/games/wesnoth", 422, "invalid_request", errors=wrong)
     response = await client.put("/admin/games/wesnoth", json={}, headers=admin.headers)
     assert (response.status_code, response.json()["errors"]) == (422, wrong)
+
+
+@pytest.mark.parametrize("value", [r'"\u0000"', r'["\ud800"]', r'{"\udc00": 1}', "NaN", "[1e999]"])
+async def test_settings_that_the_audit_could_not_keep_never_reach_coach(
+    client: httpx.AsyncClient, admin: Person, services: Services, value: str
+) -> None:
+    headers = {**admin.headers, "content-type": "application/json"}
+    response = await client.put("/admin/games/wesnoth", content=f'{{"patch": {value}}}', headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert services.coach.calls == []
 
 
 async def test_a_change_is_written_down_before_it_happens(
