@@ -74,6 +74,8 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
         lifespan=whole_lifespan,
         docs_url="/docs" if development else None,
         redoc_url=None,
+        # A redirect to the path without its last slash would name this service's own address, to players too.
+        redirect_slashes=False,
     )
     install_error_handlers(app)
     app.include_router(_health)

@@ -55,6 +55,7 @@ def create_engine(url: str, *, application: str, pool_size: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=5,
         pool_pre_ping=True,
+        hide_parameters=True,  # in the text of an error, which is logged, they would be players' words
         connect_args={
             "timeout": 5,
             "command_timeout": 30,

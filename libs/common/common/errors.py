@@ -5,13 +5,15 @@ AppError
 ├── UnauthorizedError 401          ├── UnsupportedMediaError 415
 ├── ForbiddenError 403             ├── InvalidError 422
 ├── NotFoundError 404              ├── TooManyRequestsError 429
-├── ConflictError 409              ├── UpstreamError 502
-├── UnavailableError 503           ├── UpstreamTimeoutError 504
+├── MethodNotAllowedError 405      ├── UpstreamError 502
+├── ConflictError 409              ├── UpstreamTimeoutError 504
+├── UnavailableError 503
 └── AIError 502 ── AIUnavailableError 503, AITimeoutError 504
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from socket import gaierror
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,6 +30,9 @@ from common import logs
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+
+# What the request being answered says about its caller's languages.
+accept_language: ContextVar[str | None] = ContextVar("accept_language", default=None)
 
 
 class Text(NamedTuple):
@@ -78,6 +83,11 @@ class ForbiddenError(AppError):
 class NotFoundError(AppError):
     status, code = 404, "not_found"
     title = Text("There is nothing here", "찾을 수 없습니다")
+
+
+class MethodNotAllowedError(AppError):
+    status, code = 405, "method_not_allowed"
+    title = Text("This method is not supported here", "지원하지 않는 메서드입니다")
 
 
 class ConflictError(AppError):
@@ -164,21 +174,6 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = None
 
 
-class _HTTPError(AppError):
-    """Starlette's own errors that have no class above, 405 for one."""
-
-    def __init__(self, error: HTTPException) -> None:
-        super().__init__(Text(error.detail, error.detail), headers=error.headers)
-        code = _HTTP_CODES.get(error.status_code, "http_error")
-        self.__dict__.update(status=error.status_code, code=code, title=BadRequestError.title)
-
-
-_HTTP_CODES = {
-    405: "method_not_allowed",
-    406: "not_acceptable",
-    411: "length_required",
-    431: "headers_too_large",
-}
 _BY_STATUS: dict[int, type[AppError]] = {
     cls.status: cls
     for cls in (
@@ -186,6 +181,7 @@ _BY_STATUS: dict[int, type[AppError]] = {
         UnauthorizedError,
         ForbiddenError,
         NotFoundError,
+        MethodNotAllowedError,
         ConflictError,
         PayloadTooLargeError,
         UnsupportedMediaError,
@@ -211,8 +207,8 @@ def caller_locale(accept_language: str | None) -> str:
     """`ko` or `en`, whichever the `Accept-Language` header prefers; `en` when it names neither."""
     best, best_quality = "en", 0.0
     for item in (accept_language or "").split(",")[:20]:
-        tag, _, quality_text = item.strip().partition(";q=")
-        language = tag[:2].lower()
+        tag, _, quality_text = item.replace(" ", "").lower().partition(";q=")
+        language = tag.partition("-")[0]
         try:
             quality = float(quality_text or 1)
         except ValueError:
@@ -285,5 +281,7 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
-    known = _BY_STATUS.get(error.status_code)
-    return problem_response(request, known() if known else _HTTPError(error))
+    """Starlette's and FastAPI's own errors, which know English only."""
+    failure = _BY_STATUS.get(error.status_code, BadRequestError)()
+    failure.headers.update(error.headers or {})  # 405 names the methods that it allows
+    return problem_response(request, failure)

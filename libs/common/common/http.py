@@ -13,7 +13,16 @@ from opentelemetry import propagate
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from common import logs
-from common.errors import AppError, NotFoundError, Text, UnavailableError, UpstreamError, UpstreamTimeoutError
+from common.errors import (
+    AppError,
+    NotFoundError,
+    Text,
+    UnavailableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+    accept_language,
+    caller_locale,
+)
 
 Reply = TypeVar("Reply")
 
@@ -24,12 +33,14 @@ IDLE_SECONDS = 3.0
 
 
 async def _propagate(request: httpx.Request) -> None:
-    """Trace context and request id travel with every call."""
+    """Trace context, request id, and the language that a refusal shall speak travel with every call."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     request.headers.update(carrier)
     if known := logs.request_id.get():
         request.headers["X-Request-ID"] = known
+    if language := accept_language.get():
+        request.headers["Accept-Language"] = caller_locale(language)
 
 
 @asynccontextmanager
@@ -138,7 +149,7 @@ async def call(
 
 
 class UpstreamProblemError(AppError):
-    """Another service refused the call; its status, code and words are kept for our own caller."""
+    """Another service refused the call; its status, code and words (in our caller's language) are kept."""
 
     def __init__(self, response: httpx.Response, document: Mapping[str, Any]) -> None:
         detail = str(document.get("detail", ""))

@@ -14,10 +14,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from jose import JOSEError, jwk, jwt
 from jose.backends.base import Key
+from jose.utils import base64url_decode, base64url_encode
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import ForbiddenError, Text, UnauthorizedError, UnavailableError
+from common.errors import AppError, ForbiddenError, Text, UnauthorizedError, UnavailableError
+from common.http import call
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ _FORBIDDEN_HEADERS = ("crit", "jku", "jwk", "x5u", "x5c")
 Role = Literal["player", "viewer", "admin"]
 Plan = Literal["free", "premium"]
 JWK = dict[str, Any]
+# Raises AppError when there are none to be had.
 KeySource = Callable[[], Awaitable[list[JWK]]]
 
 key_fetches = Counter("identity_key_fetches_total", "Fetches of auth's public keys", ["outcome"])
@@ -67,6 +70,10 @@ class ServiceClaims(_Claims):
 
     typ: Literal["service"]
     scope: str
+
+
+class _KeySet(BaseModel):
+    keys: list[JWK]
 
 
 class User(BaseModel):
@@ -153,8 +160,8 @@ class Verifier:
     async def _refresh_keys(self) -> None:
         previous, self._fetched_at = self._fetched_at, time.monotonic()
         try:
-            keys = await self._fetch_keys()
-        except (httpx.HTTPError, OSError) as error:
+            keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in await self._fetch_keys()}
+        except (AppError, JOSEError, LookupError, TypeError, ValueError) as error:  # what a broken key may raise
             key_fetches.labels("failed").inc()
             logger.warning("could not fetch the sign-in keys", extra={"reason": type(error).__name__})
             # Without any key nobody can come in, so try again on the next request, not in half a minute.
@@ -163,7 +170,7 @@ class Verifier:
         finally:
             self._refresh = None
         key_fetches.labels("ok").inc()
-        self._keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in keys}
+        self._keys = keys
 
 
 def _refused() -> UnauthorizedError:
@@ -179,8 +186,11 @@ def _key_id(token: str) -> str:
     except JOSEError as error:
         raise _refused() from error
     key_id = header.get("kid")
+    # The last character has spare bits and padding is ignored: one token could be written in many ways.
+    signature = token.rpartition(".")[2].encode()
     if (
-        header.get("alg") != ALGORITHM
+        base64url_encode(base64url_decode(signature)) != signature
+        or header.get("alg") != ALGORITHM
         or not isinstance(key_id, str)
         or any(name in header for name in _FORBIDDEN_HEADERS)
     ):
@@ -192,10 +202,7 @@ def http_key_source(client: httpx.AsyncClient) -> KeySource:
     """Keys from auth's published set."""
 
     async def fetch() -> list[JWK]:
-        response = await client.get("/.well-known/jwks.json")
-        response.raise_for_status()
-        keys: list[JWK] = response.json()["keys"]
-        return keys
+        return (await call(client, "GET", "/.well-known/jwks.json", _KeySet)).keys
 
     return fetch
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common import logs
 from common.db import uuid7
-from common.errors import AppError, problem_response
+from common.errors import AppError, accept_language, problem_response
 
 logger = logging.getLogger("request")
 
@@ -64,6 +64,7 @@ class RequestMiddleware:
             return
         request_id = _incoming_id(scope) or str(uuid7())
         context = logs.request_id.set(request_id)
+        language = accept_language.set(_header(scope, b"accept-language"))
         started, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -84,6 +85,7 @@ class RequestMiddleware:
         finally:
             record_request(scope, status, time.perf_counter() - started)
             logs.request_id.reset(context)
+            accept_language.reset(language)
 
 
 def record_request(scope: Scope, status: int, seconds: float) -> None:
@@ -107,8 +109,9 @@ def _route(scope: Scope) -> str:
 
 
 def _incoming_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text: str = value.decode("latin-1")
-            return text if _REQUEST_ID.fullmatch(text) else None
-    return None
+    text = _header(scope, b"x-request-id")
+    return text if text and _REQUEST_ID.fullmatch(text) else None
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)

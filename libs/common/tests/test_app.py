@@ -77,6 +77,18 @@ async def test_a_commit_that_fails_is_no_success(client: httpx.AsyncClient) -> N
     assert len((await client.get("/notes/twice")).json()) == 1
 
 
+async def test_a_statement_that_fails_leaves_no_words_of_a_player_in_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await client.get("/notes/my%20diary%00")).status_code == 500
+    assert "SELECT" in caplog.text
+    assert "my diary" not in caplog.text
+
+
+async def test_a_slash_too_many_leads_nowhere_rather_than_to_an_address_of_ours(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/me/")).status_code == 404
+
+
 async def test_a_well_formed_request_id_is_kept_and_another_replaced(client: httpx.AsyncClient) -> None:
     kept = await client.get("/healthz", headers={"X-Request-ID": "client-chosen-1"})
     assert kept.headers["x-request-id"] == "client-chosen-1"

@@ -55,9 +55,14 @@ async def test_a_bug_tells_nothing_of_the_inside(client: httpx.AsyncClient, capl
 async def test_the_frameworks_own_errors_are_problems_too(
     client: httpx.AsyncClient, path: str, method: str, status: int, code: str
 ) -> None:
-    response = await client.request(method, path)
+    response = await client.request(method, path, headers={"Accept-Language": "ko"})
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert "on our side" not in response.json()["title"]
+    assert response.json()["detail"].isascii() is False
+
+
+async def test_a_405_names_the_methods_that_are_allowed(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/conflict")).headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,8 @@ async def test_the_frameworks_own_errors_are_problems_too(
         ("en-GB;q=0.3, ko;q=0.8", "ko"),
         ("ko;q=x, en", "en"),
         ("ko;q=0", "en"),
+        ("ko; q=0.3, en; q=0.8", "en"),
+        ("kok, en;q=0.5", "en"),  # Konkani
     ],
 )
 def test_the_preferred_language_wins(header: str | None, locale: str) -> None:

@@ -1,5 +1,6 @@
 """Which tokens open the door, and which of the many almost-right ones do not."""
 
+import string
 import time
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from jose import jwt
 
 from common.errors import UnauthorizedError, UnavailableError
-from common.identity import Verifier
+from common.identity import Verifier, http_key_source
 from common.testing import ISSUER, Tokens
 
 
@@ -42,6 +43,12 @@ async def test_roles_and_scopes_are_kept_apart(client: httpx.AsyncClient, tokens
     assert (await client.get("/inside", headers=wrong_scope)).status_code == 403
     other_audience = tokens.service_headers("reader", "rag", "notes:read")
     assert (await client.get("/inside", headers=other_audience)).status_code == 401
+
+
+def respelt(token: str) -> str:
+    """`token` with another last character that stands for the same bits of its signature."""
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    return token[:-1] + alphabet[alphabet.index(token[-1]) + 1]
 
 
 NOW = int(time.time())
@@ -95,6 +102,8 @@ async def test_other_algorithms_and_broken_tokens_are_refused(client: httpx.Asyn
         f"{header}.{body}.{signature[:-4]}AAAA",
         "x",
         "a.b.c",
+        f"{good}==",
+        respelt(good),
     ):
         response = await client.get("/me", headers={"Authorization": f"Bearer {token}"})
         assert response.status_code == 401, token
@@ -120,8 +129,36 @@ async def test_a_verified_token_ends_with_its_expiry(tokens: Tokens) -> None:
 
 async def test_without_any_key_the_door_is_shut_but_says_so(tokens: Tokens) -> None:
     async def no_keys() -> list[dict[str, Any]]:
-        raise OSError
+        raise UnavailableError
 
     door = Verifier(fetch_keys=no_keys, issuer=ISSUER, audience="notes")
     with pytest.raises(UnavailableError):
         await door.verify(tokens.player())
+
+
+@pytest.mark.parametrize("broken", [[{"kid": "new"}], [{"kty": "RSA"}], ["no key"]], ids=["empty", "nameless", "none"])
+async def test_keys_that_are_none_leave_those_that_are_known(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, broken: list[Any]
+) -> None:
+    monkeypatch.setattr("common.identity.KEY_FETCH_INTERVAL_SECONDS", 0)
+    published: list[Any] = [tokens.public_jwk()]
+
+    async def fetch() -> list[dict[str, Any]]:
+        return published
+
+    door = Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes")
+    await door.verify(tokens.player())
+    published = broken
+    with pytest.raises(UnauthorizedError):
+        await door.verify(tokens.sign({}, {"kid": "new"}))
+    await door.verify(tokens.player())
+
+
+async def test_a_key_set_that_is_no_json_is_no_bug_of_ours(tokens: Tokens) -> None:
+    async def busy(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="<h1>busy</h1>")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(busy), base_url="http://auth") as auth:
+        door = Verifier(fetch_keys=http_key_source(auth), issuer=ISSUER, audience="notes")
+        with pytest.raises(UnavailableError):
+            await door.verify(tokens.player())

@@ -170,6 +170,15 @@ async def test_what_coach_finds_wrong_with_a_game_is_shown_field_by_field(
     assert (response.status_code, response.json()["errors"]) == (422, wrong)
 
 
+async def test_another_service_is_told_in_which_language_to_refuse(
+    client: httpx.AsyncClient, admin: Person, services: Services
+) -> None:
+    services.coach.refuses("/internal/games/wesnoth", 422, "invalid_request")
+    headers = {**admin.headers, "Accept-Language": "en;q=0.1, ko-KR"}
+    await client.put("/admin/games/wesnoth", json={}, headers=headers)
+    assert services.coach.calls[-1].headers["accept-language"] == "ko"
+
+
 @pytest.mark.parametrize("value", [r'"\u0000"', r'["\ud800"]', r'{"\udc00": 1}', "NaN", "[1e999]"])
 async def test_settings_that_the_audit_could_not_keep_never_reach_coach(
     client: httpx.AsyncClient, admin: Person, services: Services, value: str

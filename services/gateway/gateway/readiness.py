@@ -14,6 +14,7 @@ import httpx
 from redis.asyncio import Redis
 
 from common.app import Check
+from common.errors import AppError
 from common.identity import JWK, KeySource
 
 # /readyz is public: asking often must not become load on the services.
@@ -36,7 +37,7 @@ class Keys:
         """Nothing when auth answers, a remark when it once did."""
         try:
             self._known = await self._source()
-        except (httpx.HTTPError, OSError):
+        except AppError:
             if not self._known:
                 raise
             return "auth is away, tokens are verified with the keys fetched before"
