@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
 
@@ -22,6 +24,8 @@ from devstack.state import kept_secrets, read_running, remove_state, stop_runnin
 from devstack.up import up
 
 WAIT_SECONDS = 300.0
+# As a shell says of a command that Ctrl-C has ended.
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -30,8 +34,19 @@ def main() -> int:
     return exit_code(lambda: _run(options, Settings.from_environment()))
 
 
+def _open_standard_streams() -> None:
+    """The number of one that the caller closed would go to a socket, and be lost to a child's own stream."""
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - for as long as we live
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Hangul gets question marks
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """Runs a command: 1 means that something failed, 2 that it was asked for in a way that cannot work."""
+    _open_standard_streams()
     try:
         return command()
     except SettingsError as error:
@@ -44,7 +59,7 @@ def exit_code(command: Callable[[], int]) -> int:
         print(f"dugout: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "up" | "demo":
-            up(settings, stay=options.command == "up")
+            return 0 if up(settings, stay=options.command == "up") else INTERRUPTED
         case "ask":
             asyncio.run(_ask(settings, Question(options.game, options.question, options.locale)))
         case "games":

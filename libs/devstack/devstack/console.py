@@ -30,7 +30,8 @@ WIDTH = max(len(name) for name in COLOURS)
 class Console:
     """Writes lines to the terminal (coloured if it is one) and to a log file of bounded size."""
 
-    def __init__(self, log: Path | None = None, terminal: TextIO = sys.stdout) -> None:
+    def __init__(self, log: Path | None = None, terminal: TextIO | None = None) -> None:
+        terminal = terminal or sys.stdout
         self._terminal: TextIO | None = terminal
         self._coloured = terminal.isatty() and "NO_COLOR" not in os.environ
         self._quiet = False

@@ -55,7 +55,7 @@ def available_games(data: Path) -> list[str]:
 def read_game(data: Path, name: str) -> Game:
     """The game in the folder `name`."""
     try:
-        return Game(data / name, json.loads((data / name / "game.json").read_text()))
+        return Game(data / name, json.loads((data / name / "game.json").read_text("utf-8")))
     except FileNotFoundError:
         known = ", ".join(available_games(data))
         raise SettingsError(f"there is no sample game {name!r} in {data}; there are: {known}") from None

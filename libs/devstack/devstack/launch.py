@@ -60,6 +60,12 @@ def dies_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     return bind
 
 
+def end_with_parent(signum: signal.Signals) -> None:
+    """Linux sends us `signum` when our parent ends, whatever ended it."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signum))
+
+
 def tethered(command: Sequence[str | Path], signum: signal.Signals) -> list[str]:
     """The command as it is on Linux; elsewhere under a supervisor that watches for our end."""
     words = [str(word) for word in command]

@@ -62,7 +62,9 @@ def stop_running(state: Path) -> bool:
     with (state / "lock").open("a+") as lock:
         if _try_lock(lock):
             return False
-        os.kill(_holder(lock), signal.SIGTERM)
+        while not (holder := _holder(lock)):  # it has only just locked
+            time.sleep(0.01)
+        os.kill(holder, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while not _try_lock(lock):
             if time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -14,6 +15,7 @@ from devstack.ask import ask, describe
 from devstack.console import Console
 from devstack.games import load_game, read_game
 from devstack.gateway import signed_in
+from devstack.launch import end_with_parent
 from devstack.listeners import Listener, port_near, reserve
 from devstack.postgres import run_postgres
 from devstack.redis import Kind, run_redis
@@ -48,19 +50,24 @@ class Started:
 Story = Callable[[Started], Coroutine[Any, Any, None]]
 
 
-def up(settings: Settings, *, stay: bool) -> None:
-    """Runs the system until a signal, or until its two questions are answered."""
-    hold(settings, partial(_story, stay=stay))
+def up(settings: Settings, *, stay: bool) -> bool:
+    """Runs the system until a signal, or until its two questions are answered; False if a signal came before that."""
+    return hold(settings, partial(_story, stay=stay)) or stay
 
 
-def hold(settings: Settings, story: Story) -> None:
-    """Holds state folder, ports and databases while `story` lasts; leaves nothing running."""
+def hold(settings: Settings, story: Story) -> bool:
+    """Holds state folder, ports and databases while `story` lasts; leaves nothing running.
+
+    False when a signal ended it.
+    """
+    if "MAKELEVEL" in os.environ:  # who kills `make up` means us
+        end_with_parent(signal.SIGTERM)
     with ExitStack() as held:
         held.enter_context(locked(settings.state))
-        asyncio.run(_hold(settings, reserve(settings.port, SERVICES, held), story))
+        return asyncio.run(_hold(settings, reserve(settings.port, SERVICES, held), story))
 
 
-async def _hold(settings: Settings, listeners: Mapping[str, Listener], story: Story) -> None:
+async def _hold(settings: Settings, listeners: Mapping[str, Listener], story: Story) -> bool:
     with closing(Console(settings.log)) as console:
         runner = Runner(console)
         _stop_on_signals(runner, console)
@@ -71,8 +78,9 @@ async def _hold(settings: Settings, listeners: Mapping[str, Listener], story: St
                     await runner.guard(story(Started(settings, console, runner, system)))
                 finally:
                     await runner.stop()
+            return True
         except asyncio.CancelledError:  # by a signal, which is how `up` is meant to end
-            pass
+            return False
         finally:
             console.say("stopped; the data are kept")
 
@@ -152,7 +160,7 @@ async def _show_answers(started: Started) -> None:
 def _directions(settings: Settings, system: System) -> str:
     url = system.url("gateway")
     services = "  ".join(f"{name} {system.url(name)}" for name in SERVICES)
-    state = "" if settings.state == CLONE / ".dugout" else f"DUGOUT_STATE={settings.state} "
+    state = "" if settings.state == CLONE / ".dugout" else f"DUGOUT_STATE={shlex.quote(str(settings.state))} "
     return "\n".join(
         [
             "Dugout is up.",

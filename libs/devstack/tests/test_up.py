@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -32,10 +32,10 @@ class System:
         self.output = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, tiny: str = "") -> "System":
+    def start(self, tiny: str = "", command: Sequence[str] = (sys.executable, str(TINY_SYSTEM))) -> "System":
         own = {"TINY": tiny, "DUGOUT_STATE": str(self.state), "DUGOUT_PORT": str(self.port)}
         self.process = subprocess.Popen(
-            [sys.executable, str(TINY_SYSTEM)],
+            command,
             env={**os.environ, **own},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,6 +154,30 @@ def test_signal_during_the_start_leaves_no_process(system: System) -> None:
     system.send(signal.SIGTERM)
     assert system.end() == 0
     assert system.left_over() == []
+
+
+def test_kill_of_make_stops_what_it_started(system: System, tmp_path: Path) -> None:
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"up:\n\t@{sys.executable} {TINY_SYSTEM}\n")
+    system.start(command=("make", "-f", str(makefile), "up")).read_until("ready, database")
+    system.send(signal.SIGKILL)
+    system.end()
+    assert "stopped; the data are kept" in system.output
+    assert system.left_over() == []
+
+
+def test_interrupted_demo_has_not_succeeded(system: System) -> None:
+    system.start(command=(sys.executable, "-m", "devstack", "demo")).read_until("preparing roles")
+    system.send(signal.SIGTERM)
+    assert system.end() == 130
+    assert system.left_over() == []
+
+
+def test_closed_standard_streams_are_no_obstacle(system: System) -> None:
+    closed = f"exec {sys.executable} {TINY_SYSTEM} <&- 2>&-"
+    system.start(command=("bash", "-c", closed)).read_until("ready, database")
+    system.send(signal.SIGTERM)
+    assert system.end() == 0
 
 
 def test_service_that_ends_by_itself_is_named_and_stops_all(system: System) -> None:
