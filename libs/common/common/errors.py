@@ -245,7 +245,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.exception_handler(AppError)(_on_app_error)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     app.exception_handler(HTTPException)(_on_http_error)
-    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, gaierror):
+    # A TimeoutError is how asyncpg meets a server that is there but silent.
+    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, TimeoutError, gaierror):
         app.exception_handler(failure)(_on_lost_connection)
 
 
@@ -262,7 +263,7 @@ async def _on_app_error(request: Request, error: AppError) -> JSONResponse:
 
 
 async def _on_lost_connection(request: Request, error: Exception) -> JSONResponse:
-    """Postgres away or its pool exhausted; callers that can do without a store catch its errors themselves."""
+    """Postgres away or silent, or its pool exhausted; callers that can do without a store catch its errors themselves."""
     logger.error("a store is not available", extra={"reason": type(error).__name__})
     return problem_response(request, UnavailableError())
 

@@ -8,10 +8,12 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
 
 from common.app import create_app
-from common.db import SessionDep
+from common.db import SessionDep, session_factory
 from common.settings import ServiceSettings
 from common.testing import listening, running
 from devstack.postgres import run_postgres
@@ -104,6 +106,20 @@ async def test_metrics_name_route_templates_only(client: httpx.AsyncClient) -> N
     assert 'route="unmatched"' in exposition
     assert "/nowhere" not in exposition
     assert "a1" not in exposition
+
+
+async def test_a_silent_postgres_is_no_bug_of_ours(
+    app: FastAPI, notes_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    patient, engine = (create_async_engine(notes_url, connect_args={"command_timeout": s}) for s in (30, 0.2))
+    app.state.sessions = session_factory(engine)
+    async with patient.begin() as other, running(app) as client:
+        await other.execute(text("LOCK TABLE notes.note"))
+        response = await client.get("/notes/any")
+    await patient.dispose()
+    await engine.dispose()
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert "unexpected error" not in caplog.text
 
 
 async def test_without_postgres_a_request_is_told_to_come_again(auth_url: str, tmp_path_factory: Any) -> None:
