@@ -263,7 +263,7 @@ async def _on_app_error(request: Request, error: AppError) -> JSONResponse:
 
 
 async def _on_lost_connection(request: Request, error: Exception) -> JSONResponse:
-    """Postgres away or silent, or its pool exhausted; callers that can do without a store catch its errors themselves."""
+    """Postgres away, silent or all its connections taken; who can do without a store catches its errors itself."""
     logger.error("a store is not available", extra={"reason": type(error).__name__})
     return problem_response(request, UnavailableError())
 
