@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m devstack",
         description="Dugout on this machine: Postgres, Redis and all services, without Docker.",
-        epilog="Environment: DUGOUT_PORT, the gateway's port (8000; the next five are used too, when free); "
+        epilog="Environment: DUGOUT_PORT, the gateway's port (8000; the next six are used too, when free); "
         "DUGOUT_STATE, the folder that keeps data and secrets (.dugout in the clone); DUGOUT_URL, a system to talk to "
         "other than the one of that folder; OPENAI_API_KEY and OPENAI_BASE_URL, a model to answer with.",
     )
@@ -114,6 +114,8 @@ def _url(settings: Settings) -> str:
 
 
 async def _ask(settings: Settings, question: Question) -> None:
+    if not question.text.strip():
+        raise SettingsError(f'ask what? make ask GAME={question.game} Q="…"')
     async with signed_in(_url(settings), "player") as player:
         print(describe(question, await ask(player, question)))
 

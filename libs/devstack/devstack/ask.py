@@ -62,6 +62,8 @@ def _origin(answer: dict[str, Any]) -> str:
         f"model: {answer['model']}",
         f"patch {answer['patch']}",
     ]
+    if answer["degraded"]:
+        facts.append("the model failed")
     if not answer["covered"]:
         facts.append("not covered by the sources")
     return " · ".join(facts)

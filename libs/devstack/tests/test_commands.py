@@ -32,6 +32,7 @@ ANSWER = {
     "cache": "semantic",
     "similarity": 0.953,
     "covered": True,
+    "degraded": True,
     "game": "tetris",
     "locale": "en",
     "patch": "1.0",
@@ -183,7 +184,7 @@ async def test_answer_is_shown_with_citations_cache_and_latency(gateway: Gateway
     assert korean == Question("tetris", "막대는 몇 칸?", "ko")
     assert "[tetris · en] How long is the bar?" in shown
     assert "  [1] The bar (manual) · https://tetris.test/bar" in shown
-    assert "cache: semantic, similarity 0.953 · 12 ms · model: extractive · patch 1.0" in shown
+    assert "cache: semantic, similarity 0.953 · 12 ms · model: extractive · patch 1.0 · the model failed" in shown
     assert max(len(line) for line in shown.splitlines()) <= 104
 
 
@@ -193,6 +194,12 @@ async def test_command_ask_prints_the_answer(gateway: Gateway, url: str) -> None
     assert code == 0
     assert "Four cells. [1]" in output
     assert gateway.asked == [{"game": "tetris", "question": "How long?", "locale": None}]
+
+
+async def test_command_ask_without_a_question_says_how_to_ask(gateway: Gateway, url: str) -> None:
+    code, output = await run(url, "ask", "--game", "tetris", " ")
+    assert (code, output) == (2, 'dugout: ask what? make ask GAME=tetris Q="…"\n')
+    assert gateway.asked == []
 
 
 async def test_command_ask_tells_a_problem_in_one_line(url: str) -> None:
