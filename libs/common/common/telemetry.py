@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common import logs
@@ -20,6 +21,9 @@ from common.db import uuid7
 from common.errors import AppError, accept_language, problem_response
 
 logger = logging.getLogger("request")
+
+# nginx's status for the case; the log and the metrics alone see it.
+CLIENT_LEFT = 499
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 QUIET_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -76,6 +80,8 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = status or CLIENT_LEFT  # in the middle of its body, and nobody is there to be answered
         except Exception:
             unexpected_errors.labels(_route(scope)).inc()
             logger.exception("unexpected error")

@@ -1,16 +1,19 @@
 """Health, transactions and request ids of an app made by the factory."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import select
+from starlette.types import Receive, Scope, Send
 
 from common.app import create_app
 from common.db import SessionDep, session_factory
@@ -24,6 +27,11 @@ one = APIRouter()
 @one.get("/one")
 async def read_one(session: SessionDep) -> int:
     return (await session.exec(select(1))).one()
+
+
+@one.post("/length")
+async def read_length(request: Request) -> int:
+    return len(await request.body())
 
 
 @asynccontextmanager
@@ -96,6 +104,27 @@ async def test_a_well_formed_request_id_is_kept_and_another_replaced(client: htt
     assert kept.headers["x-request-id"] == "client-chosen-1"
     replaced = await client.get("/healthz", headers={"X-Request-ID": "line\tbreak {}"})
     assert replaced.headers["x-request-id"] != "line\tbreak {}"
+
+
+async def test_a_client_that_leaves_within_its_body_is_no_bug_of_ours(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.include_router(one)
+    left = asyncio.Event()
+
+    async def seen(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        if scope["type"] == "http":
+            left.set()
+
+    caplog.set_level("INFO")
+    async with listening(seen) as url:
+        _, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+        writer.write(b"POST /length HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+        writer.close()
+        await asyncio.wait_for(left.wait(), 5)
+    assert "unexpected error" not in caplog.text
+    assert [vars(record)["status"] for record in caplog.records if record.message == "request"] == [499]
 
 
 async def test_metrics_name_route_templates_only(client: httpx.AsyncClient) -> None:
