@@ -17,6 +17,8 @@ from common.db import Sessions, utc_now
 
 PRICES_KEPT_SECONDS = 60.0
 ENCODING = "o200k_base"
+# More than any model reads or writes in one call.
+MOST_TOKENS = 100_000_000
 # Roles and separators of a chat with two messages, as the API counts them.
 MESSAGE_OVERHEAD = 11
 
@@ -42,15 +44,17 @@ NO_USAGE = Usage()
 
 def reported_usage(usage: CompletionUsage | None) -> Usage | None:
     """What the provider says; None where it says nothing or nothing sensible (its SDK checks no types)."""
-    if usage is None or not _is_count(usage.prompt_tokens) or not _is_count(usage.completion_tokens):
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if prompt is None or completion is None:
         return None
-    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
-    cached_tokens = min(cached, usage.prompt_tokens) if _is_count(cached) and cached else 0
-    return Usage(usage.prompt_tokens, cached_tokens, usage.completion_tokens)
+    cached = _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens") or 0
+    return Usage(prompt, min(cached, prompt), completion)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
+def _count(report: object, name: str) -> int | None:
+    """A field of a provider's report, where it is a number of tokens that one call can take."""
+    value = getattr(report, name, None)
+    return value if isinstance(value, int) and 0 <= value <= MOST_TOKENS else None
 
 
 def estimated_usage(prompt: str, completion: str) -> Usage:

@@ -16,7 +16,7 @@ from coach.question import Question
 from coach.shapes import Citation, Token
 from coach.streams import Tell, tell_text
 from coach.usage import NO_USAGE, Usage
-from common.errors import AITimeoutError, AIUnavailableError, Text
+from common.errors import AIError, AITimeoutError, AIUnavailableError, Text
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ async def compose(question: Question, found: Retrieved, llm: LLM, tell: Tell) ->
 
     parameters = ModelParameters.model_validate(question.game.parameters)
     completed = await llm.complete(ModelCall(question.model, parameters, system, question.text), show)
+    if not shown:  # nothing but markers of passages that do not exist
+        raise AIError
     return Written(
         "".join(shown),
         cite(found.passages, markers.cited),

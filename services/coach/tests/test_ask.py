@@ -262,6 +262,7 @@ async def test_ask_when_the_model_is_not_available_quotes_the_sources_labelled_a
         ({"finish_reason": "content_filter"}, 502, "ai_filtered"),
         ({"finish_reason": "length"}, 502, "ai_truncated"),
         ({"cut_after": 2}, 502, "ai_interrupted"),
+        ({"text": "[7]"}, 502, "ai_failed"),
     ],
 )
 async def test_ask_what_is_no_whole_answer_is_an_error_and_neither_stored_nor_remembered(
@@ -274,7 +275,7 @@ async def test_ask_what_is_no_whole_answer_is_an_error_and_neither_stored_nor_re
     status: int,
     code: str,
 ) -> None:
-    openai.say("Cavalry is good [2].", **said)
+    openai.say(**{"text": "Cavalry is good [2]."} | said)
     response = await ask(client, player, game)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert rag.remembered == []

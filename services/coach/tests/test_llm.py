@@ -20,7 +20,7 @@ from coach.llm import (
     ModelCall,
     openai_client,
 )
-from coach.usage import Prices
+from coach.usage import Prices, Usage
 from common.db import Sessions, utc_now
 from common.errors import AIError, AITimeoutError, AIUnavailableError
 from standins.gate import Gate
@@ -244,7 +244,13 @@ async def test_an_answer_without_a_done_line_is_whole_when_it_names_its_end(llm:
 
 @pytest.mark.parametrize(
     "usage",
-    ["missing", {"prompt_tokens": -1, "completion_tokens": 5}, {"prompt_tokens": "many", "completion_tokens": 5}],
+    [
+        "missing",
+        "plenty",
+        {"prompt_tokens": -1, "completion_tokens": 5},
+        {"prompt_tokens": "many", "completion_tokens": 5},
+        {"prompt_tokens": 10**14, "completion_tokens": 5},
+    ],
 )
 async def test_usage_that_is_missing_or_nonsense_is_counted_and_marked(
     llm: LLM, openai: OpenAIStandin, usage: Any
@@ -255,6 +261,12 @@ async def test_usage_that_is_missing_or_nonsense_is_counted_and_marked(
     assert completed.usage.completion_tokens == 8
     assert completed.usage.prompt_tokens > 10
     assert completed.cost_usd
+
+
+async def test_nonsense_about_cached_tokens_is_ignored(llm: LLM, openai: OpenAIStandin) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": "some"}
+    openai.say("Cavalry is good [1].", usage=usage)
+    assert (await complete(llm)).usage == Usage(prompt_tokens=10, completion_tokens=4)
 
 
 async def test_cached_prompt_tokens_are_cheaper(llm: LLM, openai: OpenAIStandin) -> None:
