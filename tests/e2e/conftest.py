@@ -48,6 +48,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             _stop(system)
+            # Started by root, its data are not below `folder`, which pytest will delete by itself.
+            subprocess.run((sys.executable, "-m", "devstack", "clean"), env=environment, check=True)
 
 
 def _free_port() -> int:
