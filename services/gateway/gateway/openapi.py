@@ -10,6 +10,16 @@ from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
+from common.errors import (
+    PROBLEM_JSON,
+    BadRequestError,
+    PayloadTooLargeError,
+    TooManyRequestsError,
+    UnavailableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from gateway.body import TooSlowError
 from gateway.routes import find_route
 
 logger = logging.getLogger(__name__)
@@ -26,6 +36,23 @@ INFO = {
     "version": "1",
     "description": "AI game coaches. Sign in under `/auth`, ask under `/api/coach`. Failures are RFC 9457 problem "
     "documents; `code` is the word to program against.",
+}
+
+# What the gateway may say on any route, in the service's place.
+OWN_ANSWERS = {
+    str(error.status): {
+        "description": error.title.en,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for error in (
+        BadRequestError,
+        TooSlowError,
+        PayloadTooLargeError,
+        TooManyRequestsError,
+        UpstreamError,
+        UnavailableError,
+        UpstreamTimeoutError,
+    )
 }
 
 router = APIRouter(include_in_schema=False)
@@ -68,7 +95,7 @@ class PublicApi:
 
 def public_part(service: str, document: Document) -> Document:
     """What of a service's document the route table leads to, with the components that this needs."""
-    paths = {path: item for path, item in document["paths"].items() if _leads_to(service, path)}
+    paths = {path: _public(item, service) for path, item in document["paths"].items() if _leads_to(service, path)}
     components: Components = {
         (kind, name): body for kind, named in document.get("components", {}).items() for name, body in named.items()
     }
@@ -90,7 +117,7 @@ def merge(documents: Mapping[str, Document]) -> Document:
     for service, document in sorted(documents.items()):
         names = {key: f"{service.title()}{key[1]}" for key in document["components"] if key in clashing}
         for path, item in document["paths"].items():
-            paths[path] = _renamed(_tagged(item, service), names)
+            paths[path] = _renamed(item, names)
         for key, body in document["components"].items():
             components.setdefault(key[0], {})[names.get(key, key[1])] = _renamed(body, names)
     return {"openapi": "3.1.0", "info": INFO, "paths": paths, "components": components}
@@ -145,9 +172,11 @@ def _renamed(node: Any, names: Mapping[tuple[str, str], str]) -> Any:
     return node
 
 
-def _tagged(item: Mapping[str, Any], service: str) -> dict[str, Any]:
-    """Operations without a tag are grouped under their service."""
+def _public(item: Mapping[str, Any], service: str) -> dict[str, Any]:
+    """The operations of a path with the gateway's own answers; those without a tag are grouped under their service."""
     return {
-        method: {"tags": [service], **operation} if isinstance(operation, dict) else operation
+        method: {"tags": [service], **operation, "responses": OWN_ANSWERS | operation["responses"]}
+        if isinstance(operation, dict)
+        else operation
         for method, operation in item.items()
     }

@@ -55,8 +55,14 @@ def test_only_what_the_table_leads_to_is_shown() -> None:
     assert part["components"].keys() == {
         ("schemas", "Page"),
         ("schemas", "Item"),
+        ("schemas", "Problem"),
         ("securitySchemes", "HTTPBearer"),
     }
+
+
+def test_what_the_gateway_says_itself_is_shown_on_every_route() -> None:
+    responses = public_part("coach", COACH)["paths"]["/api/coach/games"]["get"]["responses"]
+    assert responses.keys() == {"200", "400", "408", "413", "429", "502", "503", "504"}
 
 
 def test_a_name_with_two_meanings_gets_its_services_name_and_so_does_what_refers_to_it() -> None:
