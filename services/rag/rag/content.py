@@ -70,15 +70,18 @@ _ENGLISH_REQUEST = re.compile(
 )
 # Not the a-file, nor what stands behind another article: “the A key”, “the a key”.
 _ENGLISH_ARTICLE = re.compile(r"(?<!\bthe )\b(?:an?|the)(?=\s)")
-# Nothing here may carry a role, a direction, a comparison, a negation or an amount.
-_ENGLISH_DROPPED = frozenset({"is", "are", "do", "does"})
+# Words whose place says nothing. That they are there may: are Trolls hurt? do Trolls hurt?
+_ENGLISH_BE = frozenset({"is", "are"})
+_ENGLISH_DROPPED = _ENGLISH_BE | {"do", "does"}
 
 
 def _english(text: str) -> list[str]:
     for pattern, replacement in _CONTRACTIONS:
         text = pattern.sub(replacement, text)
     text = _ENGLISH_ARTICLE.sub(" ", _ENGLISH_REQUEST.sub(" ", text))
-    return [word for word in _ENGLISH_TOKEN.findall(text) if word not in _ENGLISH_DROPPED]
+    words = _ENGLISH_TOKEN.findall(text)
+    content = [word for word in words if word not in _ENGLISH_DROPPED]
+    return content + ["is" for word in words if word in _ENGLISH_BE] if content else []
 
 
 # Korean ------------------------------------------------------------------------------------------------------------
