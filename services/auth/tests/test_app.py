@@ -1,5 +1,6 @@
 """What the app is in which environment."""
 
+import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -7,6 +8,8 @@ from auth.app import build
 from auth.settings import Settings
 from common.db import Sessions
 from common.testing import running
+
+from .conftest import Login
 
 
 def variant(settings: Settings, **changes: object) -> Settings:
@@ -40,3 +43,13 @@ async def test_start_refuses_a_secret_for_an_unknown_client(settings: Settings, 
     with pytest.raises(ValueError, match="unknown clients: ghost"):
         async with running(app, sessions=sessions):
             pass
+
+
+async def test_who_signed_in_by_name_alone_is_out_once_development_ends(
+    client: httpx.AsyncClient, log_in: Login, sessions: Sessions, settings: Settings
+) -> None:
+    held = (await log_in(role="admin"))["refresh_token"]
+    async with running(build(variant(settings, env="production")), sessions=sessions) as production:
+        response = await production.post("/auth/refresh", json={"refresh_token": held})
+    assert (response.status_code, response.json()["code"]) == (401, "invalid_refresh_token")
+    assert (await client.post("/auth/refresh", json={"refresh_token": held})).status_code == 200
