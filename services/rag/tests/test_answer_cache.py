@@ -59,6 +59,16 @@ async def test_a_near_miss_is_not_answered_from_the_cache(remembered: dict[str, 
     assert (await ask(near_miss))["outcome"] == "lead"
 
 
+async def test_a_refusal_is_logged_without_the_players_words(
+    remembered: dict[str, Any], ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    await ask("창병의 비용이 얼마였어?")
+    logged = [vars(record) for record in caplog.records if record.name.startswith("rag.")]
+    assert "other content" in [record.get("reason") for record in logged]
+    assert not any(word in str(logged) for word in ("창병", "비용", "얼마"))
+
+
 @pytest.mark.parametrize(
     "change",
     [
