@@ -79,18 +79,26 @@ def environment(
     }
 
 
-@pytest.fixture(scope="session")
-def settings(environment: dict[str, str]) -> Iterator[Settings]:
+@contextmanager
+def started_with(environment: dict[str, str]) -> Iterator[None]:
+    """The process's environment, for no longer than it is read: other services' tests come before and after."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        yield Settings()
+        yield
 
 
 @pytest.fixture(scope="session")
-def tasks(settings: Settings) -> ModuleType:
+def settings(environment: dict[str, str]) -> Settings:
+    with started_with(environment):
+        return Settings()
+
+
+@pytest.fixture(scope="session")
+def tasks(environment: dict[str, str]) -> ModuleType:
     """The module of the Celery process, in this one."""
-    return importlib.import_module("worker.tasks")
+    with started_with(environment):
+        return importlib.import_module("worker.tasks")
 
 
 @pytest.fixture
