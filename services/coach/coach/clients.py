@@ -19,6 +19,7 @@ class Passage(BaseModel):
     title: str
     text: str
     source: str
+    locale: str
     url: str | None = None
     start_ms: int | None = None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from coach.citations import shorten, without_markers
 from coach.clients import Passage
-from coach.language import Locale
+from coach.language import LOCALES, Locale
 from common.errors import Text
 
 MODEL = "extractive"
@@ -51,7 +51,7 @@ def quote(question: str, passages: Sequence[Passage], locale: Locale, *, degrade
     """The sentences nearest to the question with the markers of their passages, and these markers."""
     lead_in = LEAD_IN_DEGRADED if degraded else LEAD_IN
     lines, markers = [getattr(lead_in, locale)], []
-    for sentences in _best(_score(question, passages)):
+    for sentences in _best(_score(question, passages, locale)):
         marker = sentences[0].marker
         quotation = " … ".join(sentence.text for sentence in sentences)
         line = f"- {without_markers(passages[marker - 1].title)}: “{quotation}” [{marker}]"
@@ -76,14 +76,17 @@ def _best(sentences: Sequence[_Sentence]) -> list[list[_Sentence]]:
     return [sorted(group, key=lambda sentence: sentence.ordinal) for group in groups]
 
 
-def _score(question: str, passages: Sequence[Passage]) -> list[_Sentence]:
+def _score(question: str, passages: Sequence[Passage], locale: Locale) -> list[_Sentence]:
     """Every sentence, scored by the question's character pairs that it or its title contains, rare ones counting more.
 
-    Pairs of characters need no word boundaries and survive Korean endings.
+    Pairs of characters need no word boundaries and survive Korean endings. Across languages they say nothing: where
+    retrieval put the other language first, because the question's own does not cover it, that one alone is quoted.
     """
+    quoted = LOCALES if passages[0].locale == locale else (passages[0].locale,)
     found = [
         (marker, ordinal, shorten(text, LONGEST_QUOTE), _pairs(f"{passage.title} {text}"))
         for marker, passage in enumerate(passages, start=1)
+        if passage.locale in quoted
         for ordinal, text in enumerate(_sentences(passage))
     ]
     frequency = Counter(pair for *_, pairs in found for pair in pairs)

@@ -49,7 +49,8 @@ def test_examples() -> None:
 
 def test_citations_come_in_the_order_of_their_numbers() -> None:
     passages = [
-        Passage(document_id=f"d{n}", version=1, title=f"T{n}", text="word " * 100, source="s") for n in range(1, 4)
+        Passage(document_id=f"d{n}", version=1, title=f"T{n}", text="word " * 100, source="s", locale="en")
+        for n in range(1, 4)
     ]
     citations = cite(passages, {3, 1})
     assert [(citation.marker, citation.document_id) for citation in citations] == [(1, "d1"), (3, "d3")]

@@ -7,7 +7,8 @@ from coach.extractive import LONGEST_ANSWER, quote
 
 
 def passage(title: str, text: str) -> Passage:
-    return Passage(document_id=title, version=1, title=title, text=text, source="s")
+    locale = "ko" if re.search("[가-힣]", text) else "en"
+    return Passage(document_id=title, version=1, title=title, text=text, source="s", locale=locale)
 
 
 KOREAN = [
@@ -35,6 +36,13 @@ def test_a_marker_in_a_title_is_not_taken_for_one_of_ours() -> None:
     text, markers = quote("What is a hydra?", [passage("Hydra [7]", ENGLISH[0].text)], "en", degraded=False)
     assert markers == [1]
     assert re.findall(r"\[\d\]", text) == ["[1]"]
+
+
+def test_the_other_language_is_quoted_where_retrieval_put_it_first() -> None:
+    shaman = passage("Elvish Shaman", "Elvish Shaman. Level 1, advances to: Elvish Druid, Elvish Sorceress.")
+    troll = passage("트롤 주술사", "레벨 2, 승급: 없음. 승급에 필요한 경험치 100.")
+    assert quote("엘프 샤먼은 뭘로 승급해?", [shaman, troll], "ko", degraded=False)[1] == [1]
+    assert quote("엘프 샤먼은 뭘로 승급해?", [troll, shaman], "ko", degraded=False)[1] == [1]
 
 
 def test_every_quoted_word_stands_in_its_passage() -> None:
