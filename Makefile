@@ -43,6 +43,7 @@ setup: $(VENV)/.ready ## Create .venv from the lock file
 # pip only brings uv, by hash; everything else comes from uv.lock, by hash. What an interrupted setup left is made anew.
 $(VENV)/.ready: uv.lock pyproject.toml requirements-uv.txt $(wildcard services/*/pyproject.toml libs/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Dugout needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	@echo "setting up $(VENV); the first time this downloads all packages"
 	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
 	@$(UV) sync --quiet --locked --python $(BIN)/python

@@ -274,11 +274,17 @@ async def _on_validation_error(request: Request, error: RequestValidationError) 
         {
             "field": ".".join(str(part) for part in item["loc"]),
             "type": item["type"],
-            "message": _FIELD_MESSAGES_KO.get(item["type"], "값이 올바르지 않습니다") if korean else item["msg"],
+            "message": _field_message(item["type"], item["msg"], korean=korean),
         }
         for item in error.errors()
     ]
     return problem_response(request, InvalidError(errors=fields))
+
+
+def _field_message(kind: str, words: str, *, korean: bool) -> str:
+    if korean:
+        return _FIELD_MESSAGES_KO.get(kind, "값이 올바르지 않습니다")
+    return {"too_short": "Too short", "too_long": "Too long"}.get(kind, words)  # pydantic's speak of a list's items
 
 
 async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:

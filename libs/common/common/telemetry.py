@@ -26,7 +26,7 @@ logger = logging.getLogger("request")
 CLIENT_LEFT = 499
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
-QUIET_PATHS = ("/healthz", "/readyz", "/metrics")
+QUIET_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 request_seconds = Histogram(
     "http_server_request_duration_seconds",
@@ -111,6 +111,8 @@ def record_request(scope: Scope, status: int, seconds: float) -> None:
 
 def _route(scope: Scope) -> str:
     """The route template (`/admin/jobs/{id}`), or `unmatched`."""
+    if scope["path"] in QUIET_PATHS:  # FastAPI's own page for the document is no route of ours
+        return str(scope["path"])
     return str(getattr(scope.get("route"), "path", None) or scope.get("route_template") or "unmatched")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[3]
 DEFAULT_PORT = 8000
-# Also taken, when free: one port for each service behind the gateway.
-PORTS_ABOVE = 5
+# Also taken, when free: one port for each service behind the gateway, and one for the gateway's metrics.
+PORTS_ABOVE = 6
 
 
 class SettingsError(ValueError):

@@ -24,7 +24,7 @@ def test_defaults_are_port_8000_and_a_folder_in_the_clone() -> None:
     assert (settings.port, settings.state, settings.url) == (8000, CLONE / ".dugout", None)
 
 
-@pytest.mark.parametrize("port", ["0", "-1", "65535", "http", "8000.5", "²"])
+@pytest.mark.parametrize("port", ["0", "-1", "65530", "65535", "http", "8000.5", "²"])
 def test_port_that_is_none_is_refused(port: str) -> None:
     with pytest.raises(SettingsError, match="DUGOUT_PORT="):
         Settings.from_environment({"DUGOUT_PORT": port})

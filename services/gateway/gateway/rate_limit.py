@@ -74,8 +74,8 @@ class Decision(NamedTuple):
         """The 429 that says which limit, what remains, and when it resets."""
         requests, seconds = self.limit
         detail = Text(
-            f"The limit '{self.name}' allows {requests} requests in {seconds} seconds; {self.remaining} remain. "
-            f"Try again in {self.reset_seconds} seconds",
+            f"The limit '{self.name}' allows {requests} requests in {seconds} s; {self.remaining} remain. "
+            f"Try again in {self.reset_seconds} s",
             f"'{self.name}' 한도는 {seconds}초에 {requests}회이며 {self.remaining}회 남았습니다. "
             f"{self.reset_seconds}초 후에 다시 시도해 주세요",
         )

@@ -91,7 +91,7 @@ async def test_a_refusal_says_which_limit_what_remains_and_when(
     assert (response.headers["ratelimit-limit"], response.headers["ratelimit-remaining"]) == ("2", "0")
     assert response.headers["ratelimit-policy"] == '2;w=60;comment="ask"'
     assert response.json()["code"] == "rate_limited"
-    assert response.json()["detail"].startswith("The limit 'ask' allows 2 requests in 60 seconds; 0 remain.")
+    assert response.json()["detail"].startswith("The limit 'ask' allows 2 requests in 60 s; 0 remain.")
     korean = await gateway.get("/api/coach/ask", headers={**signed_in, "Accept-Language": "ko"})
     assert "'ask' 한도는 60초에 2회이며 0회 남았습니다" in korean.json()["detail"]
 
