@@ -3,12 +3,14 @@
 This is the whole answer where no model is configured, and the degraded answer where the model is not available.
 """
 
+import hashlib
 import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from coach.citations import shorten, without_markers
 from coach.clients import Passage
@@ -16,6 +18,8 @@ from coach.language import LOCALES, Locale
 from common.errors import Text
 
 MODEL = "extractive"
+# In the place of a model's name in the scope of a cached answer: another way to quote is another writer.
+WRITER = f"{MODEL}-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]}"
 
 LONGEST_ANSWER = 600
 LONGEST_QUOTE = 220

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from coach.completions import CompletionPublic, CompletionRequest
 from coach.deps import CoachDep, CompletionsDep
@@ -22,6 +22,8 @@ router = APIRouter(prefix="/internal", tags=["internal"])
 
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 400
+# Days before and after it exist in every zone.
+Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 
 
 class GameList(BaseModel):
@@ -53,8 +55,8 @@ async def games(session: SessionDep) -> GameList:
 async def stats(
     coach: CoachDep,
     session: SessionDep,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
+    first: Annotated[Day | None, Query(alias="from")] = None,
+    last: Annotated[Day | None, Query(alias="to")] = None,
     by: By = "day",
 ) -> Stats:
     """Figures from one day to another, both included; by default of the last 30 days."""

@@ -40,7 +40,7 @@ class Question:
             locale=self.locale,
             patch=self.game.patch,
             prompt_version=self.prompt.version,
-            model=self.model,
+            model=extractive.WRITER if self.model == extractive.MODEL else self.model,
             context=self.shared_context,
             question=self.text,
             cross_lingual=self.game.cross_lingual,

