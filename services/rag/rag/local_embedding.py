@@ -18,8 +18,8 @@ from rag.embedding import Vector, clean
 # Questions that may wait; at 15 ms each the last of them still has its vector within a second on one thread.
 WAITING_QUERIES = 64
 BULK_NICENESS = 10
-# One window of the model in Korean, 0.7 s on one thread. A question of 2,000 letters is several, seconds in which others
-# wait; what decides on a cached answer is the whole text, not the vector.
+# One window of the model in Korean, 0.7 s on one thread. A question of 2,000 letters is several, and others wait for
+# seconds; what decides on a cached answer is the whole text, not the vector.
 LONGEST_QUERY = 700
 # The engine reserves four characters for each byte of a text; only this sign becomes more, 18 from 3 bytes, and would
 # be written past the end.
