@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coach import citations
 from coach.citations import shorten, without_markers
 from coach.clients import Passage
 from coach.language import LOCALES, Locale
@@ -19,7 +20,8 @@ from common.errors import Text
 
 MODEL = "extractive"
 # In the place of a model's name in the scope of a cached answer: another way to quote is another writer.
-WRITER = f"{MODEL}-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]}"
+_RULES = b"".join(Path(file).read_bytes() for file in (__file__, citations.__file__))
+WRITER = f"{MODEL}-{hashlib.sha256(_RULES).hexdigest()[:12]}"
 
 LONGEST_ANSWER = 600
 LONGEST_QUOTE = 220

@@ -72,7 +72,7 @@ class Embeddings:
 
 def clean(text: str) -> str:
     """Text as models and Postgres take it: composed (a Korean text in NFD is far from itself), no NUL, no half pair."""
-    return unicodedata.normalize("NFC", text.encode(errors="ignore").decode()).replace("\0", "")
+    return unicodedata.normalize("NFC", text.replace("\0", "").encode(errors="ignore").decode())
 
 
 def passage_text(title: str, text: str) -> str:

@@ -18,9 +18,9 @@ from rag.embedding import Vector, clean
 # Questions that may wait; at 15 ms each the last of them still has its vector within a second on one thread.
 WAITING_QUERIES = 64
 BULK_NICENESS = 10
-# One window of the model in Korean, 0.7 s on one thread. A question of 2,000 letters is several, and others wait for
-# seconds; what decides on a cached answer is the whole text, not the vector.
-LONGEST_QUERY = 700
+# Tokens the model takes at once, 0.7 s on one thread. A long question would be several such windows, seconds in which
+# others wait.
+WINDOW = 510
 # The engine reserves four characters for each byte of a text; only this sign becomes more, 18 from 3 bytes, and would
 # be written past the end.
 _OVERFLOWS = "\ufdfa"
@@ -43,12 +43,12 @@ class LocalEmbedder:
         self._bulk_slots = asyncio.Semaphore(2 * threads)
 
     async def embed_query(self, text: str) -> Vector:
-        """The vector of the question's first `LONGEST_QUERY` letters; raises UnavailableError when too many wait."""
+        """The vector of the question's last window; raises UnavailableError when too many wait already."""
         if self._waiting_queries >= WAITING_QUERIES:
             raise UnavailableError(Text("Too many questions at once", "질문이 한꺼번에 몰렸습니다"))
         self._waiting_queries += 1
         try:
-            return await self._run(self._query_threads, self._model.query, text[:LONGEST_QUERY])
+            return await self._run(self._query_threads, self._embed_question, text)
         finally:
             self._waiting_queries -= 1
 
@@ -59,6 +59,16 @@ class LocalEmbedder:
     async def _embed_passage(self, text: str) -> Vector:
         async with self._bulk_slots:
             return await self._run(self._bulk_threads, self._model.passage, text)
+
+    def _embed_question(self, text: str) -> Vector:
+        vector: Vector = self._model.query(self.last_window(text))
+        return vector
+
+    def last_window(self, text: str) -> str:
+        """The end of `text` that fits one window: who describes a situation asks at the end of it."""
+        while self._model.token_count(text, True) > WINDOW:
+            text = text[len(text) // 4 + 1 :]
+        return text
 
     @staticmethod
     async def _run(threads: ThreadPoolExecutor, embed: Callable[[str], Vector], text: str) -> Vector:

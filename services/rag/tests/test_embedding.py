@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from common.errors import AIError, AIUnavailableError, UnavailableError
-from rag.embedding import DIMENSIONS, Embedder, Embeddings, Vector, passage_text, text_digest, unit
-from rag.local_embedding import LONGEST_QUERY, NAME, WAITING_QUERIES, LocalEmbedder, local_embedder
+from rag.embedding import DIMENSIONS, Embedder, Embeddings, Vector, clean, passage_text, text_digest, unit
+from rag.local_embedding import NAME, WAITING_QUERIES, WINDOW, LocalEmbedder, local_embedder
 from rag.openai_embedding import BATCH, OpenAIEmbedder, openai_embedder
 from rag.settings import Settings
 from rag.vectors import chunk_texts, load_vectors, make_vectors, write_vectors
@@ -189,8 +189,19 @@ async def test_no_text_can_write_past_the_engines_memory() -> None:
     assert vector.shape == passage.shape == (384,)
 
 
-async def test_a_long_question_costs_one_window() -> None:
-    question = "창병은 뭘로 승급할 수 있어? " * 100
+@pytest.mark.parametrize(
+    "filler", ["창병이 둘 있고 밤이야. ", "I have two spearmen. ", "뷁쀍", unicodedata.normalize("NFKC", "\ufdfa")]
+)
+async def test_a_long_question_costs_the_window_that_asks(filler: str) -> None:
+    question = "뭘로 승급해?"
+    long = (filler * 2000)[:2000] + question
     async with local_embedder(1) as embedder:
-        whole, start = await embedder.embed_query(question), await embedder.embed_query(question[:LONGEST_QUERY])
-    assert (whole == start).all()
+        window = embedder.last_window(long)
+        assert embedder._model.token_count(window, True) <= WINDOW
+        assert long.endswith(window)
+        assert window.endswith(question)
+        assert embedder.last_window(question) == question
+
+
+def test_cleaned_text_is_composed_whatever_stood_between() -> None:
+    assert clean("\u1112\0\u1161\u11ab") == "한"
