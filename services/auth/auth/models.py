@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints
 from pydantic import Field as BodyField
@@ -73,13 +73,56 @@ class SigningKey(AuthTable, table=True):
     __table_args__ = (
         CheckConstraint("state IN ('next', 'active', 'retired')", name="state"),
         Index("uq_signing_key_active", "state", unique=True, postgresql_where=text("state = 'active'")),
+        Index("uq_signing_key_next", "state", unique=True, postgresql_where=text("state = 'next'")),
     )
 
     kid: str = Field(primary_key=True)
     public_jwk: dict[str, Any] = Field(sa_type=JSONB)
     private_key: bytes = Field(sa_type=LargeBinary)
     state: KeyState = Field(sa_type=String)
+    state_since: datetime = Field(default_factory=utc_now, sa_type=Moment)
     created_at: datetime = Field(default_factory=utc_now, sa_type=Moment)
+
+
+class Revocation(AuthTable, table=True):
+    """Access tokens of session `sid` with an epoch below `epoch` are void; needed as long as such a token may live.
+
+    By session and not by user, so that nothing here names a person who has been erased.
+    """
+
+    __table_args__ = (Index(None, "at"),)
+
+    id: UUID = Field(default_factory=uuid7, primary_key=True)
+    sid: UUID
+    epoch: int
+    at: datetime = Field(default_factory=utc_now, sa_type=Moment)
+
+
+class Erasure(AuthTable, table=True):
+    """A person's erasure from every service; its id is the receipt, so it must not be guessable.
+
+    `sealed` says, encrypted, who it is, as long as there is something left to do.
+    """
+
+    __table_args__ = (Index(None, "due_at", postgresql_where=text("sealed IS NOT NULL")),)
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    services: dict[str, str] = Field(sa_type=JSONB)
+    sealed: bytes | None = Field(default=None, sa_type=LargeBinary)
+    attempts: int = 0
+    requested_at: datetime = Field(default_factory=utc_now, sa_type=Moment)
+    due_at: datetime = Field(default_factory=utc_now, sa_type=Moment)
+    finished_at: datetime | None = Field(default=None, sa_type=Moment)
+
+
+class ErasedIdentity(AuthTable, table=True):
+    """A keyed hash of the issuer and subject of an erased account: a ban outlasts the erasure."""
+
+    __tablename__ = "erased_identity"
+
+    digest: bytes = Field(sa_type=LargeBinary, primary_key=True)
+    banned: bool
+    at: datetime = Field(default_factory=utc_now, sa_type=Moment)
 
 
 class ServiceClient(AuthTable, table=True):
