@@ -16,7 +16,7 @@ export GAME Q
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo down ask games dev test test-alone e2e lint types fmt migrate build logs clean lock vectors calibrate
+.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e lint types fmt migrate build logs clean lock vectors calibrate
 
 ##@ Run
 up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=8000, DUGOUT_STATE=.dugout)
@@ -71,6 +71,9 @@ test: lint types ## Everything: lint, types, unit, integration, contract, e2e; c
 test-alone: setup ## Each service's tests in an environment that holds only what it declares
 	@for service in $(or $(S),$(SERVICES)); do echo "== $$service"; \
 	  $(UV) run --quiet --isolated --locked --package dugout-$$service --group dev python -m pytest -q services/$$service || exit 1; done
+
+test-faults: setup ## Minutes of outage and load: S=gateway or T=path for some of it
+	$(BIN)/python -m pytest -m faults -rP --timeout 600 $(TESTS)
 
 e2e: setup ## Through the gateway only: against DUGOUT_URL, or a system of its own
 	$(BIN)/python -m pytest tests/e2e
