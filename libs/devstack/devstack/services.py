@@ -22,6 +22,7 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_
 INHERITED_PREFIX = "COVERAGE_"
 # What the user may set, by the process it is for.
 FOR_ALL = {"DUGOUT_LOG_LEVEL": "DUGOUT_LOG_LEVEL", "DUGOUT_OTLP_ENDPOINT": "DUGOUT_OTLP_ENDPOINT"}
+FOR_GATEWAY = {"DUGOUT_LIMITS": "DUGOUT_LIMITS"}
 FOR_AUTH = {name: name for name in ("DUGOUT_GOOGLE_CLIENT_IDS", "DUGOUT_GOOGLE_CERTS_URL")}
 FOR_COACH = {
     "OPENAI_API_KEY": "DUGOUT_OPENAI_API_KEY",
@@ -147,6 +148,7 @@ def _own_environments(system: System) -> dict[str, dict[str, str]]:
             "DUGOUT_COACH_URL": system.url("coach"),
             "DUGOUT_ADMIN_URL": system.url("admin"),
             "DUGOUT_METRICS_PORT": str(system.metrics_port),
+            **system.chosen_by_user(FOR_GATEWAY),
         },
         "auth": {
             "DUGOUT_KEY_ENCRYPTION_KEY": secrets.key_encryption_key,
