@@ -6,14 +6,14 @@ a sibling. Later it can only be a copy, and nobody knows whose: the whole family
 
 import hashlib
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement
-from sqlmodel import col, select, update
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from auth import revocations
 from auth.models import Audit, RefreshToken, User
 from common.db import utc_now, uuid7
 from common.errors import Text, UnauthorizedError
@@ -53,7 +53,7 @@ async def redeem(session: AsyncSession, presented: str) -> Redeemed | None:
     if token.revoked_at or token.expires_at <= now:
         return None
     if token.used_at and now - token.used_at > REUSE_WINDOW:
-        await _revoke(session, col(RefreshToken.family) == token.family, now)
+        await revocations.void_session(session, token.family)
         session.add(_audit(user, "session.replayed", token.family))
         return None
     return Redeemed(user, token)
@@ -68,14 +68,13 @@ def rotate(session: AsyncSession, redeemed: Redeemed, lifetime: timedelta) -> st
 
 async def end_family(session: AsyncSession, redeemed: Redeemed) -> None:
     """End the one session that the token belongs to."""
-    await _revoke(session, col(RefreshToken.family) == redeemed.token.family, utc_now())
+    await revocations.void_session(session, redeemed.token.family)
     session.add(_audit(redeemed.user, "session.ended", redeemed.token.family))
 
 
 async def end_all(session: AsyncSession, redeemed: Redeemed) -> None:
-    """End every session of the token's owner, and void their access tokens by a new epoch."""
-    redeemed.user.epoch += 1
-    await _revoke(session, col(RefreshToken.user_id) == redeemed.user.id, utc_now())
+    """End every session of the token's owner."""
+    await revocations.void_sessions(session, redeemed.user)
     session.add(_audit(redeemed.user, "session.ended_everywhere", redeemed.token.family))
 
 
@@ -92,11 +91,6 @@ def _add(session: AsyncSession, user_id: UUID, family: UUID, lifetime: timedelta
         )
     )
     return token
-
-
-async def _revoke(session: AsyncSession, which: ColumnElement[bool], now: datetime) -> None:
-    live = col(RefreshToken.revoked_at).is_(None)
-    await session.exec(update(RefreshToken).where(which, live).values(revoked_at=now))
 
 
 def _audit(user: User, action: str, family: UUID) -> Audit:

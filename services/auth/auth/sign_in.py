@@ -31,7 +31,7 @@ async def with_google(
             locale=account.locale,
         )
         if user.email in settings.admin_emails:
-            users.grant(session, user, role="admin", by="environment")
+            await users.grant(session, user, role="admin", by="environment")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
     return await _signed_in(issuer, user, family, refresh)
 
@@ -41,7 +41,7 @@ async def for_development(login: DevLogin, sessions: Sessions, issuer: TokenIssu
     email = login.email.lower()
     async with sessions.begin() as session:
         user = await users.find_or_create(session, issuer=DEV_ISSUER, subject=email, email=email)
-        users.grant(session, user, role=login.role, plan=login.plan, by="development")
+        await users.grant(session, user, role=login.role, plan=login.plan, by="development")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
     return await _signed_in(issuer, user, family, refresh)
 

@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from auth import revocations
 from auth.models import Audit, Locale, Stats, User, UserUpdate
 from common.db import utc_now, uuid7
 from common.errors import ForbiddenError, Text, UnauthorizedError
@@ -52,7 +53,9 @@ def refuse_banned(user: User) -> User:
     return user
 
 
-def grant(session: AsyncSession, user: User, *, role: Role | None = None, plan: Plan | None = None, by: str) -> None:
+async def grant(
+    session: AsyncSession, user: User, *, role: Role | None = None, plan: Plan | None = None, by: str
+) -> None:
     """Set role and plan where given. A change voids earlier access tokens, which still carry the old ones."""
     changes = {
         field: value
@@ -63,7 +66,7 @@ def grant(session: AsyncSession, user: User, *, role: Role | None = None, plan: 
         return
     for field, value in changes.items():
         setattr(user, field, value)
-    user.epoch += 1
+    await revocations.void_tokens(session, user)
     session.add(Audit(actor=by, action="user.granted", subject=str(user.id), detail=changes))
 
 
