@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from rag.app import build
 from rag.settings import Settings
 
 QUESTION = "창병의 비용은 얼마야?"
+ASKER = uuid4()
 TEXT = "창병의 비용은 금 14이고 체력은 36이다. 장검병이나 극창병으로 승급한다."
 
 
@@ -120,7 +122,7 @@ async def test_a_new_question_gets_passages_with_all_that_a_citation_shows(clien
 async def test_a_remembered_answer_comes_back_whole(client: RagClient, document: str) -> None:
     found = await client.retrieve(retrieval())
     answer = answer_from(found)
-    assert await client.remember(found, QUESTION, answer, found.passages[:1]) is True
+    assert await client.remember(found, QUESTION, answer, found.passages[:1], ASKER) is True
     again = await client.retrieve(retrieval())
     assert again.outcome == "hit"
     assert again.hit is not None
@@ -133,7 +135,7 @@ async def test_a_remembered_answer_comes_back_whole(client: RagClient, document:
 )
 async def test_an_answer_serves_its_own_scope_only(client: RagClient, document: str, changes: dict[str, Any]) -> None:
     found = await client.retrieve(retrieval())
-    await client.remember(found, QUESTION, answer_from(found), found.passages[:1])
+    await client.remember(found, QUESTION, answer_from(found), found.passages[:1], ASKER)
     assert (await client.retrieve(retrieval(**changes))).hit is None
 
 
@@ -143,12 +145,20 @@ async def test_an_answer_from_a_document_that_changed_is_declined(
     found = await client.retrieve(retrieval())
     headers = tokens.service_headers("worker", "rag", "rag:documents")
     (await rag.delete(f"/internal/documents/{document}", headers=headers)).raise_for_status()
-    assert await client.remember(found, QUESTION, answer_from(found), found.passages[:1]) is False
+    assert await client.remember(found, QUESTION, answer_from(found), found.passages[:1], ASKER) is False
 
 
 async def test_a_game_without_documents_covers_nothing(client: RagClient) -> None:
     found = await client.retrieve(retrieval(game="empty"))
     assert (found.outcome, found.passages, found.covered, found.sources_as_of) == ("lead", [], False, None)
+
+
+async def test_answers_made_for_an_erased_person_are_forgotten(client: RagClient, document: str) -> None:
+    found = await client.retrieve(retrieval())
+    await client.remember(found, QUESTION, answer_from(found), found.passages[:1], ASKER)
+    assert await client.forget(uuid4()) == 0
+    assert await client.forget(ASKER) == 1
+    assert (await client.retrieve(retrieval())).hit is None
 
 
 async def test_rag_refuses_a_players_token(rag: httpx.AsyncClient, tokens: Tokens) -> None:

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from sqlmodel import col, update
+
 from admin.models import Audit, Outcome
 from common import logs
 from common.db import Sessions
@@ -31,6 +33,7 @@ async def audited(
 
 
 async def _close(sessions: Sessions, entry: Audit, outcome: Outcome) -> None:
-    entry.outcome = outcome
+    # These two alone: who did it may have been erased meanwhile.
+    ending = {"outcome": outcome, "after": entry.after}
     async with sessions.begin() as session:
-        await session.merge(entry)
+        await session.exec(update(Audit).where(col(Audit.id) == entry.id).values(**ending))

@@ -1,5 +1,6 @@
 """Stored answers: what was replied to whom, what it cost, and what the asker thought of it."""
 
+from typing import Any
 from uuid import UUID
 
 from opentelemetry import trace
@@ -59,14 +60,15 @@ async def history(session: AsyncSession, user_id: UUID, cursor: UUID | None, lim
 
 async def rate(session: AsyncSession, user_id: UUID, answer_id: UUID, feedback: FeedbackCreate) -> None:
     """Keep the asker's verdict; it replaces an earlier one."""
-    await _own(session, user_id, answer_id)
+    # Locked, or a comment could be left on an answer whose asker is erased at this moment.
+    await _own(session, user_id, answer_id, with_for_update={"read": True})
     values = {"verdict": feedback.verdict, "comment": feedback.comment or None, "updated_at": utc_now()}
     statement = insert(Feedback).values(answer_id=answer_id, **values)
     await session.exec(statement.on_conflict_do_update(index_elements=["answer_id"], set_=values))
 
 
-async def _own(session: AsyncSession, user_id: UUID, answer_id: UUID) -> Answer:
-    row = await session.get(Answer, answer_id)
+async def _own(session: AsyncSession, user_id: UUID, answer_id: UUID, **options: Any) -> Answer:
+    row = await session.get(Answer, answer_id, **options)
     if row is None or row.user_id != user_id:
         raise NotFoundError
     return row

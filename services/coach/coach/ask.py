@@ -94,7 +94,7 @@ async def remember(question: Question, found: Retrieved, written: Written, coach
     cited = [found.passages[citation.marker - 1] for citation in written.citations]
     try:
         async with asyncio.timeout(coach.settings.remember_timeout):
-            await coach.rag.remember(found, question.text, remembered, cited)
+            await coach.rag.remember(found, question.text, remembered, cited, question.user_id)
     except (AppError, TimeoutError) as error:
         remember_failures.labels(type(error).__name__).inc()
         logger.warning("answer not remembered", extra={"reason": type(error).__name__})

@@ -1,14 +1,19 @@
-"""Calls to rag: one that finds, one that remembers; the fields we read of its replies."""
+"""Calls to rag: to find, to remember, to forget; the fields we read of its replies."""
 
+import hashlib
 from collections.abc import Iterable
 from datetime import date
 from typing import Literal
+from uuid import UUID
 
 import httpx
 from pydantic import BaseModel
 
 from coach.shapes import Citation, Money
 from common.http import call
+
+# rag looks through all its cached answers, and no player waits.
+FORGET_SECONDS = 60.0
 
 
 class Passage(BaseModel):
@@ -75,6 +80,15 @@ class _Remembered(BaseModel):
     stored: bool
 
 
+class _Forgotten(BaseModel):
+    forgotten: int
+
+
+def asker(user_id: UUID) -> str:
+    """A person towards rag, whose caches hold no id of anybody."""
+    return hashlib.sha256(f"asker:{user_id}".encode()).hexdigest()
+
+
 class RagClient:
     """rag over HTTP; failures are those of `common.http.call`."""
 
@@ -86,7 +100,7 @@ class RagClient:
         return await call(self._client, "POST", "/retrieve", Retrieved, json=retrieval.model_dump())
 
     async def remember(
-        self, found: Retrieved, question: str, answer: RememberedAnswer, cited: Iterable[Passage]
+        self, found: Retrieved, question: str, answer: RememberedAnswer, cited: Iterable[Passage], user_id: UUID
     ) -> bool:
         """Offer an answer to the caches; False when rag declined, because its sources have changed for one."""
         documents = sorted({(passage.document_id, passage.version) for passage in cited})
@@ -96,6 +110,13 @@ class RagClient:
             "question": question,
             "answer": answer.model_dump(mode="json"),
             "cited": [{"document_id": document, "version": version} for document, version in documents],
+            "asker": asker(user_id),
         }
         reply = await call(self._client, "POST", "/remember", _Remembered, json=body)
         return reply.stored
+
+    async def forget(self, user_id: UUID) -> int:
+        """Forget every cached answer that was made for this person; how many there were."""
+        body, path = {"asker": asker(user_id)}, "/internal/answers/forget"
+        reply = await call(self._client, "POST", path, _Forgotten, json=body, timeout=FORGET_SECONDS)
+        return reply.forgotten

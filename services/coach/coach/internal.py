@@ -1,13 +1,15 @@
-"""Routes for our other services: games, statistics, model calls. Never routed by the gateway."""
+"""Routes for our other services: games, statistics, model calls, personal data. Never routed by the gateway."""
 
 import logging
 from datetime import date, datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
+from coach import privacy
 from coach.completions import CompletionPublic, CompletionRequest
 from coach.deps import CoachDep, CompletionsDep
 from coach.games import GameSettings, list_games, put_game
@@ -77,3 +79,15 @@ async def complete(
 ) -> CompletionPublic:
     """One model call per idempotency key, run to the end whoever hangs up; its result is kept for 7 days."""
     return await completions.complete(service.client_id, body)
+
+
+@router.get("/users/{user_id}/export", dependencies=[Depends(require_scope("coach:privacy"))])
+async def export_user(user_id: UUID, coach: CoachDep, cursor: UUID | None = None) -> privacy.ExportPage:
+    """A page of all that is kept of a person."""
+    return await privacy.export_page(coach.sessions, user_id, cursor)
+
+
+@router.post("/users/{user_id}/erase", status_code=204, dependencies=[Depends(require_scope("coach:privacy"))])
+async def erase_user(user_id: UUID, body: privacy.Erase, coach: CoachDep) -> None:
+    """Erase a person; a repetition does nothing more."""
+    await privacy.erase(coach.sessions, coach.rag, user_id, body.pseudonym)

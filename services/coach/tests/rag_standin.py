@@ -10,6 +10,7 @@ from standins.standin import Exchange, Reply, Standin, run
 
 RETRIEVE = "/retrieve"
 REMEMBER = "/remember"
+FORGET = "/internal/answers/forget"
 
 ARCHER = {
     "document_id": "doc-archer",
@@ -42,6 +43,7 @@ class RagStandin(Standin):
     def __init__(self) -> None:
         super().__init__()
         self.routes |= {("POST", RETRIEVE): self._retrieve, ("POST", REMEMBER): self._remember}
+        self.routes |= {("POST", FORGET): self._forget}
         self.clear()
 
     def clear(self) -> None:
@@ -72,6 +74,11 @@ class RagStandin(Standin):
         """Bodies of `/remember`."""
         return [call.body for call in self.calls if call.path == REMEMBER]
 
+    @property
+    def forgotten(self) -> list[Any]:
+        """Bodies of what was to be forgotten."""
+        return [call.body for call in self.calls if call.path == FORGET]
+
     async def _retrieve(self, exchange: Exchange) -> None:
         hit = self.hit if exchange.call.body["use_cache"] else None
         reply = {
@@ -87,6 +94,9 @@ class RagStandin(Standin):
 
     async def _remember(self, exchange: Exchange) -> None:
         await exchange.answer_json({"stored": True, "reason": None})
+
+    async def _forget(self, exchange: Exchange) -> None:
+        await exchange.answer_json({"forgotten": 1})
 
 
 @contextmanager

@@ -29,6 +29,7 @@ fallbacks = Counter("rag_cache_fallbacks_total", "Requests served without the an
 FLIGHT_SECONDS = 600
 NEIGHBOURS = 5  # of expired or edited answers some may be left; the next neighbour is asked then
 LARGEST_SCOPE = 50_000  # questions: about 60 MB with their vectors
+SCANNED_AT_ONCE = 500
 
 # One step, so that an answer is stored by its own flight only, and once.
 _STORE = """
@@ -114,10 +115,23 @@ class AnswerCache:
             await self._remove(scope, *gone)
         return [_entry(entry_id, fields) for entry_id, fields in zip(ids, answers, strict=True) if fields]
 
-    async def forget(self, scope: str, entry: Entry) -> None:
+    async def forget(self, scope: str, entry_id: str) -> None:
         """Remove an answer that must not be served again."""
-        await self._redis.delete(_exact_key(scope, entry.id), _answer_key(scope, entry.id))
-        await self._remove(scope, entry.id)
+        await self._redis.delete(_exact_key(scope, entry_id), _answer_key(scope, entry_id))
+        await self._remove(scope, entry_id)
+
+    async def forget_asker(self, asker: str) -> int:
+        """Remove every answer made for `asker`, in whatever scope; how many there were.
+
+        By looking through all answers: an index could be evicted before what it points at, and the text would stay.
+        """
+        forgotten, keys = 0, list[bytes]()
+        async for key in self._redis.scan_iter(match=_answer_key("*", "*"), count=SCANNED_AT_ONCE):
+            keys.append(key)
+            if len(keys) == SCANNED_AT_ONCE:
+                forgotten += await self._forget_made_for(asker, keys)
+                keys.clear()
+        return forgotten + await self._forget_made_for(asker, keys)
 
     async def open_flight(self, flight: Flight) -> None:
         """Keep what a retrieval found until its answer is offered."""
@@ -129,11 +143,19 @@ class AnswerCache:
         return Flight.model_validate_json(found) if found else None
 
     async def store(
-        self, flight: Flight, question: str, answer: Any, cited: list[Cited], vector: Vector | None
+        self,
+        flight: Flight,
+        question: str,
+        answer: Any,
+        cited: list[Cited],
+        vector: Vector | None,
+        *,
+        asker: str | None = None,
     ) -> bool:
         """Remember an answer and end its flight; False when the flight has ended already."""
         fields: dict[str, Any] = {
             "question": question,
+            "asker": asker or "",
             "answer": json.dumps(answer, ensure_ascii=False),
             "cited": json.dumps([item.model_dump(mode="json") for item in cited]),
             "vector": b"" if vector is None else vector.astype(np.float16).tobytes(),
@@ -155,6 +177,17 @@ class AnswerCache:
             ],
         )
         return bool(stored)
+
+    async def _forget_made_for(self, asker: str, keys: list[bytes]) -> int:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hget(key, "asker")
+            askers = await pipeline.execute() if keys else []
+        found = [key.decode() for key, known in zip(keys, askers, strict=True) if known == asker.encode()]
+        for name in found:
+            scope, entry_id = name.split(":")[2:]
+            await self.forget(scope, entry_id)
+        return len(found)
 
     async def _remove(self, scope: str, *entry_ids: str) -> None:
         async with self._redis.pipeline(transaction=False) as pipeline:

@@ -9,12 +9,15 @@ from common.db import SessionDep
 from common.errors import problem_responses
 from rag import documents
 from rag.deps import ActorDep, Answering, Publishing, ResourcesDep
+from rag.privacy import forget
 from rag.remember import remember
 from rag.retrieve import retrieve
 from rag.shapes import (
     Batch,
     DocumentDetail,
     DocumentPage,
+    Forget,
+    Forgotten,
     Published,
     Remember,
     Remembered,
@@ -37,6 +40,12 @@ async def retrieve_answer(body: Retrieval, at: ResourcesDep, _: Answering) -> Re
 async def remember_answer(body: Remember, at: ResourcesDep, _: Answering) -> Remembered:
     """Offer an answer to the caches."""
     return await remember(body, at)
+
+
+@router.post("/internal/answers/forget", responses=problem_responses(503))
+async def forget_answers(body: Forget, at: ResourcesDep, _: Answering) -> Forgotten:
+    """Forget every cached answer made for one asker."""
+    return await forget(body, at)
 
 
 @documents_router.put("", responses=problem_responses(422, 503))

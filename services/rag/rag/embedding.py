@@ -38,7 +38,8 @@ class Embeddings:
     def __init__(self, provider: Embedder, shipped: Mapping[bytes, HalfVector]) -> None:
         self._provider = provider
         self._shipped = shipped
-        self._queries: OrderedDict[str, asyncio.Future[Vector]] = OrderedDict()
+        # By digest: nobody who asks to be erased can be found in the memory of a process.
+        self._queries: OrderedDict[bytes, asyncio.Future[Vector]] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -48,13 +49,14 @@ class Embeddings:
     async def embed_query(self, text: str) -> Vector:
         """The question's vector; equal questions asked together are computed once."""
         text = clean(text)
-        known = self._queries.get(text)
+        name = text_digest(text)
+        known = self._queries.get(name)
         if known is None:
-            known = self._queries[text] = asyncio.ensure_future(self._provider.embed_query(text))
-            known.add_done_callback(lambda done: self._forget_failure(text, done))
+            known = self._queries[name] = asyncio.ensure_future(self._provider.embed_query(text))
+            known.add_done_callback(lambda done: self._forget_failure(name, done))
             if len(self._queries) > REMEMBERED_QUERIES:
                 self._queries.popitem(last=False)
-        self._queries.move_to_end(text)
+        self._queries.move_to_end(name)
         # Shielded: one player leaving must not take the vector from the others.
         return await asyncio.shield(known)
 
@@ -65,9 +67,9 @@ class Embeddings:
         computed = iter(await self._provider.embed_passages(missing) if missing else ())
         return [next(computed) if vector is None else unit(vector) for vector in shipped]
 
-    def _forget_failure(self, text: str, done: asyncio.Future[Vector]) -> None:
-        if (done.cancelled() or done.exception()) and self._queries.get(text) is done:
-            del self._queries[text]
+    def _forget_failure(self, name: bytes, done: asyncio.Future[Vector]) -> None:
+        if (done.cancelled() or done.exception()) and self._queries.get(name) is done:
+            del self._queries[name]
 
 
 def clean(text: str) -> str:

@@ -41,7 +41,7 @@ async def _store(offer: Remember, at: Resources) -> str | None:
     if not await at.freshness.all_current(offer.cited):
         return CHANGED
     vector = await at.embeddings.embed_query(offer.question) if at.calibration else None
-    stored = await at.cache.store(flight, offer.question, offer.answer, offer.cited, vector)
+    stored = await at.cache.store(flight, offer.question, offer.answer, offer.cited, vector, asker=offer.asker)
     return None if stored else STALE_FLIGHT
 
 

@@ -82,7 +82,7 @@ async def _stands(entry: Entry, scope: str, at: Resources) -> bool:
     """Whether all that the answer cites is as it was; an answer that does not stand is removed."""
     if await at.freshness.all_current(entry.cited):
         return True
-    await at.cache.forget(scope, entry)
+    await at.cache.forget(scope, entry.id)
     return False
 
 

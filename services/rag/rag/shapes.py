@@ -19,6 +19,8 @@ Line = Annotated[str, AfterValidator(clean), StringConstraints(min_length=1, max
 ChunkText = Annotated[str, AfterValidator(clean), StringConstraints(min_length=1, max_length=8_000)]
 Question = Annotated[str, AfterValidator(clean), StringConstraints(min_length=1, max_length=2_000)]
 
+Asker = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -93,6 +95,20 @@ class Remember(_Request):
     question: Question
     answer: Any
     cited: list[Cited] = Field(max_length=20)
+    # Whose question it was, as a digest: by it the answer is forgotten when that person is erased.
+    asker: Asker | None = None
+
+
+class Forget(_Request):
+    """Whose answers are to be forgotten, by the same digest."""
+
+    asker: Asker
+
+
+class Forgotten(BaseModel):
+    """How many answers were there."""
+
+    forgotten: int
 
 
 class Remembered(BaseModel):

@@ -1,4 +1,4 @@
-"""Routes for the admin service: uploads, jobs, queues."""
+"""Routes for the admin service: uploads, jobs, queues; and for auth: what is held of a person."""
 
 from typing import Annotated
 from uuid import UUID
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from common.db import SessionDep
 from common.errors import problem_responses
 from common.identity import require_scope
-from worker import jobs, queues, uploads
+from worker import jobs, privacy, queues, uploads
 from worker.deps import ActingAdmin, BrokerDep, ConsumersDep, SettingsDep
 from worker.models import JobList, JobPublic, JobState, Queues, UploadCreate
 
@@ -48,3 +48,22 @@ async def read_job(job_id: UUID, session: SessionDep) -> JobPublic:
 async def read_queues(session: SessionDep, broker: BrokerDep, consumers: ConsumersDep) -> Queues:
     """All queues at this moment."""
     return await queues.read_queues(session, broker, consumers)
+
+
+privacy_router = APIRouter(
+    prefix="/internal/users",
+    dependencies=[Depends(require_scope("worker:privacy"))],
+    responses=problem_responses(401, 403, 422, 503),
+)
+
+
+@privacy_router.get("/{user_id}/export")
+async def export_user(user_id: UUID, session: SessionDep, cursor: UUID | None = None) -> privacy.ExportPage:
+    """A page of all that is kept of a person."""
+    return await privacy.export_page(session, user_id, cursor)
+
+
+@privacy_router.post("/{user_id}/erase", status_code=204)
+async def erase_user(user_id: UUID, body: privacy.Erase, session: SessionDep) -> None:
+    """Erase a person; a repetition does nothing more."""
+    await privacy.erase(session, user_id, body.pseudonym)

@@ -28,4 +28,4 @@ def build(settings: Settings | None = None) -> FastAPI:
         async with relaying(state["sessions"], Outbox, celery), resuming(state["sessions"]):
             yield {"consumers": Consumers(celery)}
 
-    return create_app("worker", settings, [api.router], lifespan)
+    return create_app("worker", settings, [api.router, api.privacy_router], lifespan)
