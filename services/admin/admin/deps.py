@@ -4,6 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from admin.auth_clients import KeysClient, UsersClient
 from admin.clients import AuthClient, CoachClient, RagClient, WorkerClient
 from admin.settings import Settings
 from common.db import Sessions
@@ -22,6 +23,14 @@ def _auth(request: Request) -> AuthClient:
     return cast("AuthClient", request.state.auth)
 
 
+def _users(request: Request) -> UsersClient:
+    return cast("UsersClient", request.state.users)
+
+
+def _keys(request: Request) -> KeysClient:
+    return cast("KeysClient", request.state.keys)
+
+
 def _coach(request: Request) -> CoachClient:
     return cast("CoachClient", request.state.coach)
 
@@ -38,6 +47,8 @@ SettingsDep = Annotated[Settings, Depends(_settings)]
 # For the audit, whose rows are committed apart from each other.
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 AuthDep = Annotated[AuthClient, Depends(_auth)]
+UsersDep = Annotated[UsersClient, Depends(_users)]
+KeysDep = Annotated[KeysClient, Depends(_keys)]
 CoachDep = Annotated[CoachClient, Depends(_coach)]
 RagDep = Annotated[RagClient, Depends(_rag)]
 WorkerDep = Annotated[WorkerClient, Depends(_worker)]

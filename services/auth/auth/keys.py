@@ -1,30 +1,31 @@
-"""The keys that sign tokens: made at first start, encrypted at rest, published as a JWK set."""
+"""The keys of this deployment in memory: one signs, all are published as a JWK set, re-read now and then."""
 
+import asyncio
 import logging
-import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk
 from jose.backends.base import Key
-from sqlalchemy import func
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from auth.models import Audit, SigningKey
-from common.db import Sessions, uuid7
-from common.identity import ALGORITHM, JWK
+from auth import key_rotation
+from auth.models import SigningKey
+from common.db import Sessions
+from common.public_keys import ALGORITHM, JWK
 
 logger = logging.getLogger(__name__)
 
-KEY_BITS = 2048
-# Another process may have rotated the keys: a key is published far longer than this before it signs.
-REREAD_SECONDS = 30.0
-# Any number, the same in every process: held while looking for the active key and making the first one.
-_FIRST_KEY_LOCK = 0x6A776B73
+# Each process learns of a rotation this late; how long a key is published before it signs allows for it.
+REREAD_SECONDS = 5.0
+
+
+class KeyEncryptionError(RuntimeError):
+    """A stored private key cannot be decrypted."""
 
 
 class Signer(NamedTuple):
@@ -35,53 +36,60 @@ class Signer(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The keys of this deployment, as last read: one signs, all are published."""
+    """The keys as last read."""
 
     signer: Signer
     published: list[JWK]
 
 
 class KeyRing:
-    """The keys, held in memory and re-read now and then; `open_key_ring` makes it."""
+    """The keys, held in memory; `open_key_ring` makes it, `followed` keeps it up to date."""
 
-    def __init__(self, sessions: Sessions, encryption: Fernet, keys: Keys, *, reread_seconds: float) -> None:
+    def __init__(self, sessions: Sessions, encryption: Fernet, keys: Keys) -> None:
         self._sessions = sessions
         self._encryption = encryption
         self._keys = keys
-        self._reread_seconds = reread_seconds
-        self._read_at = time.monotonic()
 
-    async def signer(self) -> Signer:
+    @property
+    def signer(self) -> Signer:
         """The key to sign with."""
-        return (await self._current()).signer
+        return self._keys.signer
 
     async def published(self) -> list[JWK]:
-        """The public keys that tokens may be signed with, now or soon."""
-        return (await self._current()).published
+        """The public keys that tokens may be signed with, now or soon; a `common.public_keys.KeySource`."""
+        return self._keys.published
 
-    async def _current(self) -> Keys:
-        if time.monotonic() - self._read_at >= self._reread_seconds:
-            self._read_at = time.monotonic()  # before the wait: one caller reads, the others go on with what is known
-            try:
-                async with self._sessions() as session:
-                    self._keys = await _read(session, self._encryption, self._keys.signer)
-            except (SQLAlchemyError, OSError) as error:
-                logger.warning("could not re-read the signing keys", extra={"reason": type(error).__name__})
-        return self._keys
+    @asynccontextmanager
+    async def followed(self) -> AsyncIterator[None]:
+        """Re-read until the end of the block."""
+        following = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(REREAD_SECONDS)
+            await self.reread()
+
+    async def reread(self) -> None:
+        """Take the steps of a rotation that are due, then read; without the database all stays as it is."""
+        try:
+            async with self._sessions.begin() as session:
+                await key_rotation.advance(session)
+                self._keys = await _read(session, self._encryption, self._keys.signer)
+        except (SQLAlchemyError, OSError, KeyEncryptionError) as error:
+            logger.warning("could not re-read the signing keys", extra={"reason": type(error).__name__})
 
 
-async def open_key_ring(sessions: Sessions, encryption: Fernet, *, reread_seconds: float = REREAD_SECONDS) -> KeyRing:
+async def open_key_ring(sessions: Sessions, encryption: Fernet) -> KeyRing:
     """Read the keys, making the first one if there is none."""
     async with sessions.begin() as session:
-        await session.exec(select(func.pg_advisory_xact_lock(_FIRST_KEY_LOCK)))
-        active = await session.exec(select(SigningKey).where(SigningKey.state == "active"))
-        if active.one_or_none() is None:
-            key = _generate(encryption)
-            session.add(key)
-            session.add(Audit(actor="auth", action="signing_key.created", subject=key.kid))
-            await session.flush()
+        await key_rotation.ensure_active(session, encryption)
         keys = await _read(session, encryption)
-    return KeyRing(sessions, encryption, keys, reread_seconds=reread_seconds)
+    return KeyRing(sessions, encryption, keys)
 
 
 async def _read(session: AsyncSession, encryption: Fernet, signer: Signer | None = None) -> Keys:
@@ -93,24 +101,10 @@ async def _read(session: AsyncSession, encryption: Fernet, signer: Signer | None
     return Keys(signer, [key.public_jwk for key in stored])
 
 
-def _generate(encryption: Fernet) -> SigningKey:
-    pem = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    kid = str(uuid7())
-    public = jwk.construct(pem.decode(), ALGORITHM).public_key().to_dict()
-    return SigningKey(
-        kid=kid,
-        public_jwk={**public, "kid": kid, "use": "sig"},
-        private_key=encryption.encrypt(pem),
-        state="active",
-    )
-
-
 def _decrypt(encryption: Fernet, key: SigningKey) -> str:
     try:
         return encryption.decrypt(key.private_key).decode()
     except InvalidToken as error:
-        raise RuntimeError(
+        raise KeyEncryptionError(
             "DUGOUT_KEY_ENCRYPTION_KEY is not the one that the signing key was encrypted with"
         ) from error

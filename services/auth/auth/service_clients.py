@@ -66,7 +66,7 @@ async def grant_token(asked: TokenRequest, sessions: Sessions, issuer: TokenIssu
     if client is None or not hmac.compare_digest(client.secret_hash, _digest(asked.client_secret)):
         raise InvalidClientError
     scope = _granted_scope(asked)
-    return await issuer.for_service(asked.client_id, asked.audience, scope)
+    return issuer.for_service(asked.client_id, asked.audience, scope)
 
 
 def _granted_scope(asked: TokenRequest) -> str:

@@ -1,7 +1,4 @@
-"""Signing in, staying signed in and signing out, each as one story.
-
-Access tokens are signed after the transaction: signing may read the keys, and no request should hold two connections.
-"""
+"""Signing in, staying signed in and signing out, each as one story."""
 
 from uuid import UUID
 
@@ -33,7 +30,7 @@ async def with_google(
         if user.email in settings.admin_emails:
             await users.grant(session, user, role="admin", by="environment")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
-    return await _signed_in(issuer, user, family, refresh)
+    return _signed_in(issuer, user, family, refresh)
 
 
 async def for_development(login: DevLogin, sessions: Sessions, issuer: TokenIssuer, settings: Settings) -> SignedIn:
@@ -43,7 +40,7 @@ async def for_development(login: DevLogin, sessions: Sessions, issuer: TokenIssu
         user = await users.find_or_create(session, issuer=DEV_ISSUER, subject=email, email=email)
         await users.grant(session, user, role=login.role, plan=login.plan, by="development")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
-    return await _signed_in(issuer, user, family, refresh)
+    return _signed_in(issuer, user, family, refresh)
 
 
 async def refresh(presented: str, sessions: Sessions, issuer: TokenIssuer, settings: Settings) -> SignedIn:
@@ -58,7 +55,7 @@ async def refresh(presented: str, sessions: Sessions, issuer: TokenIssuer, setti
     # Raised out here, because inside it would roll back the end of a family whose token was replayed.
     if not redeemed:
         raise InvalidRefreshTokenError
-    return await _signed_in(issuer, redeemed.user, redeemed.token.family, following)
+    return _signed_in(issuer, redeemed.user, redeemed.token.family, following)
 
 
 async def log_out(presented: str, sessions: Sessions, *, everywhere: bool) -> LogoutDone:
@@ -74,9 +71,9 @@ async def log_out(presented: str, sessions: Sessions, *, everywhere: bool) -> Lo
     return LogoutDone(ended="everywhere" if everywhere else "session")
 
 
-async def _signed_in(issuer: TokenIssuer, user: User, session_id: UUID, refresh_token: str) -> SignedIn:
+def _signed_in(issuer: TokenIssuer, user: User, session_id: UUID, refresh_token: str) -> SignedIn:
     return SignedIn(
-        access_token=await issuer.for_user(user, session_id),
+        access_token=issuer.for_user(user, session_id),
         refresh_token=refresh_token,
         expires_in=issuer.lifetime_seconds,
         user=UserPublic.model_validate(user),

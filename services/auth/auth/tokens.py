@@ -10,7 +10,8 @@ from jose import jwt
 from auth.keys import KeyRing
 from auth.models import ServiceToken, User
 from common.db import uuid7
-from common.identity import ALGORITHM, PLAYER_AUDIENCE
+from common.identity import PLAYER_AUDIENCE
+from common.public_keys import ALGORITHM
 
 
 class TokenIssuer:
@@ -21,8 +22,8 @@ class TokenIssuer:
         self._issuer = issuer
         self.lifetime_seconds = lifetime_seconds
 
-    async def for_user(self, user: User, session_id: UUID) -> str:
-        """A person's access token. Never call it inside a transaction: it may read the keys anew."""
+    def for_user(self, user: User, session_id: UUID) -> str:
+        """A person's access token."""
         claims: dict[str, Any] = {
             "typ": "access",
             "aud": PLAYER_AUDIENCE,
@@ -34,15 +35,15 @@ class TokenIssuer:
         }
         if user.locale:
             claims["locale"] = user.locale
-        return await self._sign(claims)
+        return self._sign(claims)
 
-    async def for_service(self, client_id: str, audience: str, scope: str) -> ServiceToken:
+    def for_service(self, client_id: str, audience: str, scope: str) -> ServiceToken:
         """A client-credentials token with `scope`, space-separated, for one callee."""
-        signed = await self._sign({"typ": "service", "aud": audience, "sub": client_id, "scope": scope})
+        signed = self._sign({"typ": "service", "aud": audience, "sub": client_id, "scope": scope})
         return ServiceToken(access_token=signed, expires_in=self.lifetime_seconds, scope=scope)
 
-    async def _sign(self, claims: Mapping[str, Any]) -> str:
-        signer = await self._keys.signer()
+    def _sign(self, claims: Mapping[str, Any]) -> str:
+        signer = self._keys.signer
         now = int(time.time())
         times = {"iat": now, "nbf": now, "exp": now + self.lifetime_seconds}
         every = {"iss": self._issuer, "jti": str(uuid7()), **times}
