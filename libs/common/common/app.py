@@ -16,9 +16,11 @@ from sqlmodel import select
 from common.db import Sessions, create_engine, session_factory
 from common.errors import install_error_handlers
 from common.http import http_client
-from common.identity import Verifier, http_key_source
+from common.identity import Verifier
 from common.logs import configure_logging
+from common.public_keys import http_key_source
 from common.redis import redis_client
+from common.revocations import Revocations, http_revocation_source
 from common.settings import ServiceSettings
 from common.telemetry import configure_tracing, instrument
 
@@ -53,7 +55,8 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
     """A FastAPI app with logs, traces, metrics, health, problem documents, and clients for what `settings` names.
 
     `request.state` holds `settings`, `verifier`, and as configured `sessions`, `cache_redis`, `state_redis`,
-    `broker_redis`, merged with what `lifespan` yields. `app.state.sessions` set before start replaces the engine.
+    `broker_redis`, merged with what `lifespan` yields; a service without a client secret yields its own `verifier`.
+    `app.state.sessions` set before start replaces the engine.
     """
     configure_logging(service=name, level=settings.log_level, style=settings.log_format)
     configure_tracing(name, settings.otlp_endpoint)
@@ -65,8 +68,14 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
             state = await _common_state(name, settings, app, stack, checks)
             own = await stack.enter_async_context(lifespan(app, state))
             checks |= own.pop("checks", {})
+            whole = {**state, **own, "checks": checks}
+            revocations: Revocations = whole["verifier"].revocations
+            # Last: auth's are in its database, other services' are read with a client of theirs.
+            await stack.enter_async_context(revocations.followed())
+            checks["revocations"] = _revocations_check(revocations)
+            whole["advisory"] = {"revocations", *own.get("advisory", ())}
             logger.info("started", extra={"env": settings.env})
-            yield {**state, "checks": checks, **own}
+            yield whole
 
     development = settings.env == "development"
     app = FastAPI(
@@ -88,7 +97,7 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
 async def _common_state(
     name: str, settings: ServiceSettings, app: FastAPI, stack: AsyncExitStack, checks: dict[str, Check]
 ) -> dict[str, Any]:
-    state: dict[str, Any] = {"settings": settings, "advisory": frozenset()}
+    state: dict[str, Any] = {"settings": settings}
     if settings.database_url:
         sessions: Sessions | None = getattr(app.state, "sessions", None)
         if sessions is None:
@@ -109,7 +118,11 @@ async def _common_state(
             checks[f"redis_{kind}"] = _redis_check(client)
     auth = await stack.enter_async_context(http_client(settings.auth_url, read_timeout=2.0, connections=4))
     state["auth_client"] = auth
-    state["verifier"] = Verifier(fetch_keys=http_key_source(auth), issuer=settings.issuer, audience=name)
+    if settings.client_secret:
+        read = http_revocation_source(auth, client_id=name, client_secret=settings.client_secret)
+        state["verifier"] = Verifier(
+            fetch_keys=http_key_source(auth), issuer=settings.issuer, audience=name, revocations=Revocations(read)
+        )
     return state
 
 
@@ -124,6 +137,13 @@ def _postgres_check(sessions: Sessions) -> Check:
 def _redis_check(client: Redis) -> Check:
     async def check() -> None:
         await client.ping()
+
+    return check
+
+
+def _revocations_check(revocations: Revocations) -> Check:
+    async def check() -> None:
+        await revocations.check_fresh()
 
     return check
 

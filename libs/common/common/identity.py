@@ -1,45 +1,31 @@
 """Who is calling: bearer tokens verified the same way in every service, roles, and scopes of services."""
 
-import asyncio
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import httpx
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from jose import JOSEError, jwk, jwt
-from jose.backends.base import Key
+from jose import JOSEError, jwt
 from jose.utils import base64url_decode, base64url_encode
-from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import AppError, ForbiddenError, Text, UnauthorizedError, UnavailableError
-from common.http import call
-
-logger = logging.getLogger(__name__)
+from common.errors import ForbiddenError, Text, UnauthorizedError
+from common.public_keys import ALGORITHM, KeySource, PublicKeys
+from common.revocations import Revocations, RevokedError
 
 PLAYER_AUDIENCE = "dugout"
 ACTOR_HEADER = "Dugout-Actor-Token"
-ALGORITHM = "RS256"
 LONGEST_TOKEN = 4096
 LEEWAY_SECONDS = 30
-# A flood of tokens with made-up key ids must not become a flood of key fetches.
-KEY_FETCH_INTERVAL_SECONDS = 30.0
 REMEMBERED_TOKENS = 20_000
 _FORBIDDEN_HEADERS = ("crit", "jku", "jwk", "x5u", "x5c")
 
 Role = Literal["player", "viewer", "admin"]
 Plan = Literal["free", "premium"]
-JWK = dict[str, Any]
-# Raises AppError when there are none to be had.
-KeySource = Callable[[], Awaitable[list[JWK]]]
-
-key_fetches = Counter("identity_key_fetches_total", "Fetches of auth's public keys", ["outcome"])
 
 
 class _Claims(BaseModel):
@@ -72,10 +58,6 @@ class ServiceClaims(_Claims):
     scope: str
 
 
-class _KeySet(BaseModel):
-    keys: list[JWK]
-
-
 class User(BaseModel):
     """The signed-in person, as the token says."""
 
@@ -99,19 +81,35 @@ class Service(BaseModel):
 
 
 class Verifier:
-    """Verifies tokens for one service, against auth's public keys, and remembers verified ones until they expire."""
+    """Verifies tokens for one service: genuine by auth's public keys, and not revoked.
 
-    def __init__(self, *, fetch_keys: KeySource, issuer: str, audience: str) -> None:
-        self._fetch_keys = fetch_keys
+    That a token is genuine is remembered until it expires; whether it is revoked is looked up every time.
+    """
+
+    def __init__(self, *, fetch_keys: KeySource, issuer: str, audience: str, revocations: Revocations) -> None:
+        self._keys = PublicKeys(fetch_keys)
         self._issuer = issuer
         self._audience = audience
-        self._keys: dict[str, Key] = {}
-        self._fetched_at = float("-inf")
-        self._refresh: asyncio.Task[None] | None = None
+        self.revocations = revocations
         self._verified: OrderedDict[bytes, PlayerClaims | ServiceClaims] = OrderedDict()
 
     async def verify(self, token: str) -> PlayerClaims | ServiceClaims:
-        """The claims of `token`; raises UnauthorizedError, or UnavailableError when no key could ever be fetched."""
+        """The claims of `token`.
+
+        Raises UnauthorizedError; UnavailableError when the keys or the revocations could never be read, and for staff
+        when the revocations are out of date.
+        """
+        claims = await self._genuine(token)
+        if isinstance(claims, PlayerClaims):
+            if claims.role == "player":
+                await self.revocations.check_known()
+            else:
+                await self.revocations.check_fresh()
+            if self.revocations.voids(claims.sid, claims.epoch):
+                raise RevokedError
+        return claims
+
+    async def _genuine(self, token: str) -> PlayerClaims | ServiceClaims:
         digest = hashlib.sha256(token.encode()).digest()
         if known := self._verified.get(digest):
             if known.exp > time.time():
@@ -124,7 +122,9 @@ class Verifier:
         return claims
 
     async def _verify_anew(self, token: str) -> PlayerClaims | ServiceClaims:
-        key = await self._key(_key_id(token))
+        key = await self._keys.get(_key_id(token))
+        if key is None:
+            raise _refused()
         try:
             # jose would check `aud` against one value only; ours depends on the token's kind.
             raw = jwt.decode(
@@ -142,35 +142,6 @@ class Verifier:
         if claims.aud != expected or claims.iat > time.time() + LEEWAY_SECONDS:
             raise _refused()
         return claims
-
-    async def _key(self, key_id: str) -> Key:
-        if key_id not in self._keys:
-            if not self._refresh and time.monotonic() - self._fetched_at >= KEY_FETCH_INTERVAL_SECONDS:
-                self._refresh = asyncio.create_task(self._refresh_keys())
-            # Whoever comes during a fetch waits for it, also when the caller that began it has gone.
-            if self._refresh:
-                await asyncio.shield(self._refresh)
-        if not self._keys:
-            raise UnavailableError(Text("Sign-in keys are not available yet", "로그인 키를 아직 가져오지 못했습니다"))
-        try:
-            return self._keys[key_id]
-        except KeyError:
-            raise _refused() from None
-
-    async def _refresh_keys(self) -> None:
-        previous, self._fetched_at = self._fetched_at, time.monotonic()
-        try:
-            keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in await self._fetch_keys()}
-        except (AppError, JOSEError, LookupError, TypeError, ValueError) as error:  # what a broken key may raise
-            key_fetches.labels("failed").inc()
-            logger.warning("could not fetch the sign-in keys", extra={"reason": type(error).__name__})
-            # Without any key nobody can come in, so try again on the next request, not in half a minute.
-            self._fetched_at = self._fetched_at if self._keys else previous
-            return
-        finally:
-            self._refresh = None
-        key_fetches.labels("ok").inc()
-        self._keys = keys
 
 
 def _refused() -> UnauthorizedError:
@@ -196,15 +167,6 @@ def _key_id(token: str) -> str:
     ):
         raise _refused()
     return key_id
-
-
-def http_key_source(client: httpx.AsyncClient) -> KeySource:
-    """Keys from auth's published set."""
-
-    async def fetch() -> list[JWK]:
-        return (await call(client, "GET", "/.well-known/jwks.json", _KeySet)).keys
-
-    return fetch
 
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/…/login")

@@ -22,6 +22,8 @@ class ServiceSettings(BaseSettings):
     issuer: str = "dugout"
     auth_url: str = "http://127.0.0.1:8001"
     otlp_endpoint: str | None = None
+    # What the service shows auth to get its tokens; only auth itself has none.
+    client_secret: SecretStr | None = None
 
     database_url: SecretStr | None = None
     database_pool_size: int = 10

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import httpx
@@ -18,13 +18,15 @@ from fastapi import FastAPI, Form
 from jose import jwk, jwt
 from redis.asyncio import Redis
 from sqlalchemy import pool
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, async_sessionmaker, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.bootstrap import bootstrap
 from common.db import Sessions, alembic_config, uuid7
-from common.identity import ALGORITHM, PLAYER_AUDIENCE
+from common.identity import PLAYER_AUDIENCE
+from common.public_keys import ALGORITHM
+from common.revocations import RevocationPage, Revocations
 from devstack.postgres import run_postgres
 from devstack.redis import run_redis
 from standins.server import serve
@@ -105,9 +107,35 @@ class Tokens:
         return {"Authorization": f"Bearer {self.service(client_id, audience, scope)}"}
 
 
-def auth_standin(tokens: Tokens) -> FastAPI:
-    """What other services need of auth: its public keys, and a token for any client."""
+class RevocationList:
+    """What a stand-in for auth has revoked; `add` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._revocations: list[dict[str, Any]] = []
+
+    def add(self, token: str, epoch: int = 2**31 - 1) -> None:
+        """Void the tokens of the session of `token` below `epoch`."""
+        self._revocations.append({"sid": jwt.get_unverified_claims(token)["sid"], "epoch": epoch})
+
+    def since(self, cursor: str | None) -> dict[str, Any]:
+        """A page, as auth gives it."""
+        known = self._revocations[int(cursor or 0) :]
+        return {"revocations": known, "next": str(int(cursor or 0) + len(known))}
+
+
+def nothing_revoked() -> Revocations:
+    """For a `Verifier` whose test is about something else."""
+
+    async def read(since: str | None) -> RevocationPage:
+        return RevocationPage(revocations=[], next="0")
+
+    return Revocations(read)
+
+
+def auth_standin(tokens: Tokens, revoked: RevocationList | None = None) -> FastAPI:
+    """What other services need of auth: its public keys, a token for any client, and what is revoked."""
     app = FastAPI()
+    revoked = revoked or RevocationList()
 
     @app.get("/.well-known/jwks.json")
     async def jwks() -> dict[str, Any]:
@@ -117,6 +145,10 @@ def auth_standin(tokens: Tokens) -> FastAPI:
     async def token(client_id: str = Form(), audience: str = Form(), scope: str = Form()) -> dict[str, Any]:
         signed = tokens.service(client_id, audience, scope)
         return {"access_token": signed, "token_type": "Bearer", "expires_in": 600, "scope": scope}
+
+    @app.get("/internal/revocations")
+    async def revocations(since: str | None = None) -> dict[str, Any]:
+        return revoked.since(since)
 
     return app
 
@@ -155,21 +187,48 @@ def tokens() -> Tokens:
 
 
 @pytest.fixture(scope="session")
-def auth_url(tokens: Tokens) -> Iterator[str]:
+def revoked() -> RevocationList:
+    """What the stand-in for auth says is revoked."""
+    return RevocationList()
+
+
+@pytest.fixture(scope="session")
+def auth_url(tokens: Tokens, revoked: RevocationList) -> Iterator[str]:
     """Base URL of the stand-in for auth."""
-    with serve(auth_standin(tokens)) as server:
+    with serve(auth_standin(tokens, revoked)) as server:
         yield server.url
+
+
+class _OneByOne(async_sessionmaker[AsyncSession]):
+    """Sessions over one connection: who comes while another is open, such as a loop of the app, waits for its end."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        turn = asyncio.Lock()
+
+        class Session(AsyncSession):
+            async def __aenter__(self) -> Self:
+                await turn.acquire()
+                return self
+
+            async def __aexit__(self, *error: Any) -> None:
+                await super().__aexit__(*error)
+                turn.release()
+
+        super().__init__(connection, class_=Session, expire_on_commit=False, join_transaction_mode="create_savepoint")
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:  # type: ignore[override] # by way of the session's own block
+        async with self() as session, session.begin():
+            yield session
 
 
 @asynccontextmanager
 async def rolled_back(database_url: str) -> AsyncIterator[Sessions]:
-    """Sessions in one transaction, rolled back at the end; they share its connection, so use one at a time."""
+    """Sessions in one transaction, rolled back at the end; they share its connection, so never open one in another."""
     engine = create_async_engine(database_url, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         transaction = await connection.begin()
-        yield async_sessionmaker(
-            bind=connection, class_=AsyncSession, expire_on_commit=False, join_transaction_mode="create_savepoint"
-        )
+        yield _OneByOne(connection)
         await transaction.rollback()
     await engine.dispose()
 

@@ -107,6 +107,7 @@ async def app(notes_url: str, redis_urls: dict[str, str], auth_url: str) -> Fast
         auth_url=auth_url,
         database_url=SecretStr(notes_url),
         state_redis_url=SecretStr(redis_urls["state"]),
+        client_secret=SecretStr("notes-secret-of-the-tests"),
     )
     return create_app("notes", settings, [router], nothing_more)
 

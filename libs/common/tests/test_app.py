@@ -21,6 +21,8 @@ from common.settings import ServiceSettings
 from common.testing import listening, running
 from devstack.postgres import run_postgres
 
+SECRET = SecretStr("notes-secret-of-the-tests")
+
 one = APIRouter()
 
 
@@ -50,6 +52,7 @@ async def test_readyz_lists_every_dependency(client: httpx.AsyncClient) -> None:
     assert {name: check["ok"] for name, check in response.json()["checks"].items()} == {
         "postgres": True,
         "redis_state": True,
+        "revocations": True,
     }
 
 
@@ -59,6 +62,7 @@ async def test_readyz_names_the_dependency_that_is_away(notes_url: str, auth_url
         auth_url=auth_url,
         database_url=SecretStr(notes_url),
         cache_redis_url=SecretStr("redis://127.0.0.1:1/0"),
+        client_secret=SECRET,
     )
     async with running(create_app("notes", settings, [], nothing_more)) as client:
         response = await client.get("/readyz")
@@ -154,7 +158,9 @@ async def test_a_silent_postgres_is_no_bug_of_ours(
 async def test_without_postgres_a_request_is_told_to_come_again(auth_url: str, tmp_path_factory: Any) -> None:
     with run_postgres(tmp_path_factory.mktemp("postgres"), throwaway=True) as server:
         url = server.url().replace("postgresql:", "postgresql+asyncpg:")
-        settings = ServiceSettings(env="development", auth_url=auth_url, database_url=SecretStr(url))
+        settings = ServiceSettings(
+            env="development", auth_url=auth_url, database_url=SecretStr(url), client_secret=SECRET
+        )
         app = create_app("notes", settings, [one], nothing_more)
         stack = AsyncExitStack()
         client = await stack.enter_async_context(running(app))

@@ -9,8 +9,9 @@ import pytest
 from jose import jwt
 
 from common.errors import UnauthorizedError, UnavailableError
-from common.identity import Verifier, http_key_source
-from common.testing import ISSUER, Tokens
+from common.identity import Verifier
+from common.public_keys import http_key_source
+from common.testing import ISSUER, Tokens, nothing_revoked
 
 
 def verifier(tokens: Tokens, fetches: list[float]) -> Verifier:
@@ -18,7 +19,7 @@ def verifier(tokens: Tokens, fetches: list[float]) -> Verifier:
         fetches.append(time.monotonic())
         return [tokens.public_jwk()]
 
-    return Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes")
+    return Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes", revocations=nothing_revoked())
 
 
 async def test_a_signed_in_player_is_known(client: httpx.AsyncClient, tokens: Tokens) -> None:
@@ -131,7 +132,7 @@ async def test_without_any_key_the_door_is_shut_but_says_so(tokens: Tokens) -> N
     async def no_keys() -> list[dict[str, Any]]:
         raise UnavailableError
 
-    door = Verifier(fetch_keys=no_keys, issuer=ISSUER, audience="notes")
+    door = Verifier(fetch_keys=no_keys, issuer=ISSUER, audience="notes", revocations=nothing_revoked())
     with pytest.raises(UnavailableError):
         await door.verify(tokens.player())
 
@@ -140,13 +141,13 @@ async def test_without_any_key_the_door_is_shut_but_says_so(tokens: Tokens) -> N
 async def test_keys_that_are_none_leave_those_that_are_known(
     tokens: Tokens, monkeypatch: pytest.MonkeyPatch, broken: list[Any]
 ) -> None:
-    monkeypatch.setattr("common.identity.KEY_FETCH_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("common.public_keys.KEY_FETCH_INTERVAL_SECONDS", 0)
     published: list[Any] = [tokens.public_jwk()]
 
     async def fetch() -> list[dict[str, Any]]:
         return published
 
-    door = Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes")
+    door = Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes", revocations=nothing_revoked())
     await door.verify(tokens.player())
     published = broken
     with pytest.raises(UnauthorizedError):
@@ -159,6 +160,8 @@ async def test_a_key_set_that_is_no_json_is_no_bug_of_ours(tokens: Tokens) -> No
         return httpx.Response(200, text="<h1>busy</h1>")
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(busy), base_url="http://auth") as auth:
-        door = Verifier(fetch_keys=http_key_source(auth), issuer=ISSUER, audience="notes")
+        door = Verifier(
+            fetch_keys=http_key_source(auth), issuer=ISSUER, audience="notes", revocations=nothing_revoked()
+        )
         with pytest.raises(UnavailableError):
             await door.verify(tokens.player())

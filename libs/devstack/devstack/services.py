@@ -15,7 +15,7 @@ from devstack.state import Secrets
 # Services with a schema, in the order of their ports above the gateway's.
 SERVICES = ("auth", "coach", "rag", "admin", "worker")
 ROLES = tuple(role for service in SERVICES for role in (service, f"{service}_owner"))
-CLIENTS = ("coach", "worker", "admin")
+CLIENTS = ("gateway", "coach", "rag", "worker", "admin")
 
 # All that a process inherits from our environment.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")

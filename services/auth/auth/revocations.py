@@ -4,21 +4,27 @@ An access token names its session and the epoch its owner had. A row here voids 
 each process of each service reads the new rows every second (`common.revocations`).
 """
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select, update
+from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import RefreshToken, Revocation, User
-from common.db import utc_now, uuid7
+from common.db import Sessions, utc_now, uuid7
+from common.revocations import RELEVANT_SECONDS, RevocationPage, RevocationSource, Revoked
 
 # No token has such an epoch: a session with this one is over. The largest number that the column holds.
 ENDED = 2**31 - 1
-# Longer than any access token lives, whatever lifetime it was signed with, the verifiers' leeway included.
-RELEVANT = timedelta(minutes=65)
+RELEVANT = timedelta(seconds=RELEVANT_SECONDS)
+# A row shows when its transaction commits, which may be after a later row has been read: so every reading goes back
+# this far, which is far longer than a transaction here lasts.
+OVERLAP = timedelta(seconds=30)
+# Microseconds since 1970; for its readers just a word.
+CURSOR = r"^[0-9]{1,16}$"
 
 
 async def void_session(session: AsyncSession, sid: UUID) -> None:
@@ -30,9 +36,8 @@ async def void_session(session: AsyncSession, sid: UUID) -> None:
 async def void_sessions(session: AsyncSession, user: User) -> None:
     """End every session of `user`, whose row the caller has locked."""
     user.epoch += 1
-    sids = await _recent_sessions(session, user)
+    await _record(session, await _recent_sessions(session, user), ENDED)
     await _end_refresh_tokens(session, col(RefreshToken.user_id) == user.id)
-    await _record(session, sids, ENDED)
 
 
 async def void_tokens(session: AsyncSession, user: User) -> None:
@@ -41,11 +46,41 @@ async def void_tokens(session: AsyncSession, user: User) -> None:
     await _record(session, await _recent_sessions(session, user), user.epoch)
 
 
-async def _recent_sessions(session: AsyncSession, user: User) -> list[UUID]:
-    """Sessions that may have an access token: each one came with a refresh token."""
-    issued = col(RefreshToken.created_at) > utc_now() - RELEVANT
-    query = select(RefreshToken.family).where(RefreshToken.user_id == user.id, issued).distinct()
-    return list((await session.exec(query)).all())
+async def read(session: AsyncSession, since: str | None) -> RevocationPage:
+    """What was revoked since an earlier page's `next`, or all that can still matter."""
+    now: datetime = (await session.exec(select(func.now()))).one()
+    # No later than now, since the clock may have been set back.
+    start = min(_moment(since), now - OVERLAP) if since else now - RELEVANT
+    recent = (
+        select(Revocation.sid, func.max(Revocation.epoch)).where(Revocation.at >= start).group_by(col(Revocation.sid))
+    )
+    revoked = [Revoked(sid=str(sid), epoch=epoch) for sid, epoch in await session.exec(recent)]
+    return RevocationPage(revocations=revoked, next=_cursor(now - OVERLAP))
+
+
+def database_source(sessions: Sessions) -> RevocationSource:
+    """What auth's own verifier reads."""
+
+    async def read_here(since: str | None) -> RevocationPage:
+        async with sessions() as session:
+            return await read(session, since)
+
+    return read_here
+
+
+async def forget_old(session: AsyncSession) -> None:
+    """Delete what is over for good: revocations that no living token needs, and refresh tokens that have expired."""
+    old = utc_now() - RELEVANT
+    await session.exec(delete(Revocation).where(col(Revocation.at) < old - OVERLAP))
+    # Not before, because a session is known by them as long as its access tokens live.
+    await session.exec(delete(RefreshToken).where(col(RefreshToken.expires_at) < old))
+
+
+async def _recent_sessions(session: AsyncSession, user: User) -> Sequence[UUID]:
+    """Sessions that may have a living access token: each one was given out with a refresh token."""
+    recent = col(RefreshToken.created_at) > utc_now() - RELEVANT
+    query = select(RefreshToken.family).where(RefreshToken.user_id == user.id, recent).distinct()
+    return (await session.exec(query)).all()
 
 
 async def _end_refresh_tokens(session: AsyncSession, which: ColumnElement[bool]) -> None:
@@ -53,8 +88,16 @@ async def _end_refresh_tokens(session: AsyncSession, which: ColumnElement[bool])
     await session.exec(update(RefreshToken).where(which, live).values(revoked_at=utc_now()))
 
 
-async def _record(session: AsyncSession, sids: list[UUID], epoch: int) -> None:
-    # The database's clock, since several processes write and their own may differ.
+async def _record(session: AsyncSession, sids: Sequence[UUID], epoch: int) -> None:
+    # By the database's clock: several processes write, and their own may differ.
     rows = [{"id": uuid7(), "sid": sid, "epoch": epoch, "at": func.clock_timestamp()} for sid in sids]
     if rows:
         await session.exec(insert(Revocation).values(rows))
+
+
+def _cursor(moment: datetime) -> str:
+    return str(round(moment.timestamp() * 1_000_000))
+
+
+def _moment(cursor: str) -> datetime:
+    return datetime.fromtimestamp(int(cursor) / 1_000_000, UTC)

@@ -38,7 +38,9 @@ def settings(database: Database, google_server: GoogleStandin) -> Settings:
         env="development",
         database_url=SecretStr(database.migrated("auth")),
         key_encryption_key=SecretStr(Fernet.generate_key().decode()),
-        service_secrets={name: SecretStr(f"{name}-secret-of-the-tests") for name in ("coach", "worker", "admin")},
+        service_secrets={
+            name: SecretStr(f"{name}-secret-of-the-tests") for name in ("gateway", "coach", "rag", "worker", "admin")
+        },
         google_client_ids=["another-client", CLIENT_ID],
         google_certs_url=google_server.certs_url,
         google_timeout_seconds=1,

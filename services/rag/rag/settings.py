@@ -12,6 +12,7 @@ class Settings(ServiceSettings):
 
     database_url: SecretStr
     cache_redis_url: SecretStr
+    client_secret: SecretStr
 
     # `local` needs no key and no network; `openai` is any server with OpenAI's API. Changing it hides all documents
     # until they are published again: vectors of two models are never compared.

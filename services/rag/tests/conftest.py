@@ -35,6 +35,7 @@ def settings(database: Database, redis_urls: dict[str, str], auth_url: str) -> S
         auth_url=auth_url,
         database_url=SecretStr(database.migrated("rag")),
         cache_redis_url=SecretStr(redis_urls["cache"]),
+        client_secret=SecretStr("rag-secret-of-the-tests"),
     )
 
 
