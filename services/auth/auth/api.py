@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
 
-from auth import service_clients, sign_in, users
-from auth.deps import GoogleDep, IssuerDep, KeysDep, SessionsDep, SettingsDep, StatsReader
+from auth import revocations, service_clients, sign_in, users
+from auth.deps import GoogleDep, IssuerDep, KeysDep, RevocationReader, SessionsDep, SettingsDep, StatsReader, no_store
 from auth.models import (
     DevLogin,
     GoogleLogin,
@@ -23,18 +23,15 @@ from auth.models import (
 from common.db import SessionDep
 from common.errors import problem_responses
 from common.identity import CurrentUser
+from common.revocations import RevocationPage
 
-# Verifiers fetch a set at once for a key they do not know, so this only bounds how early a key must be published.
-JWKS_MAX_AGE_SECONDS = 300
-
-
-def _no_store(response: Response) -> None:
-    response.headers["Cache-Control"] = "no-store"
+# A cache on the way must not hide a new key from verifiers until it signs (`auth.key_rotation`).
+JWKS_MAX_AGE_SECONDS = 15
 
 
-router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(_no_store)])
-development_router = APIRouter(prefix="/auth/dev", tags=["auth"], dependencies=[Depends(_no_store)])
-internal_router = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(_no_store)])
+router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(no_store)])
+development_router = APIRouter(prefix="/auth/dev", tags=["auth"], dependencies=[Depends(no_store)])
+internal_router = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(no_store)])
 keys_router = APIRouter(tags=["auth"])
 
 
@@ -97,3 +94,13 @@ async def service_token(
 async def stats(_: StatsReader, session: SessionDep) -> Stats:
     """How many players there are, and how many of them pay."""
     return await users.count(session)
+
+
+@internal_router.get("/revocations", responses=problem_responses(401, 403, 422))
+async def revoked(
+    _: RevocationReader,
+    session: SessionDep,
+    since: Annotated[str | None, Query(pattern=revocations.CURSOR, description="`next` of an earlier reply")] = None,
+) -> RevocationPage:
+    """Which access tokens are void before they expire; every process of ours asks every second."""
+    return await revocations.read(session, since)

@@ -7,19 +7,21 @@ from typing import Any
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 
-from auth import api, service_clients
+from auth import api, ops_api, revocations, service_clients
 from auth.google import google_client
+from auth.housekeeping import housekeeping
 from auth.keys import open_key_ring
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.app import create_app
 from common.identity import Verifier
+from common.revocations import Revocations
 
 
 def build(settings: Settings | None = None) -> FastAPI:
     """The app; without `settings` they come from the environment."""
     settings = settings or Settings()
-    routers = [api.router, api.keys_router, api.internal_router]
+    routers = [api.router, api.keys_router, api.internal_router, ops_api.router]
     if settings.env == "development":
         routers.append(api.development_router)
     return create_app("auth", settings, routers, lifespan)
@@ -29,18 +31,29 @@ def build(settings: Settings | None = None) -> FastAPI:
 async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """Keys first: nothing can be answered without one."""
     settings: Settings = state["settings"]
-    keys = await open_key_ring(state["sessions"], Fernet(settings.key_encryption_key.get_secret_value()))
+    encryption = Fernet(settings.key_encryption_key.get_secret_value())
+    keys = await open_key_ring(state["sessions"], encryption)
     async with state["sessions"].begin() as session:
         await service_clients.store_secrets(session, settings.service_secrets)
-    async with google_client(
-        certs_url=settings.google_certs_url,
-        client_ids=settings.google_client_ids,
-        timeout_seconds=settings.google_timeout_seconds,
-    ) as google:
+    async with (
+        keys.followed(),
+        housekeeping(state["sessions"]),
+        google_client(
+            certs_url=settings.google_certs_url,
+            client_ids=settings.google_client_ids,
+            timeout_seconds=settings.google_timeout_seconds,
+        ) as google,
+    ):
         yield {
             "keys": keys,
+            "encryption": encryption,
             "google": google,
             "token_issuer": TokenIssuer(keys, issuer=settings.issuer, lifetime_seconds=settings.access_token_seconds),
-            # Auth verifies against its own keys; asking itself over HTTP would only add a way to fail.
-            "verifier": Verifier(fetch_keys=keys.published, issuer=settings.issuer, audience="auth"),
+            # Auth verifies against its own keys and database; asking itself over HTTP would only add a way to fail.
+            "verifier": Verifier(
+                fetch_keys=keys.published,
+                issuer=settings.issuer,
+                audience="auth",
+                revocations=Revocations(revocations.database_source(state["sessions"])),
+            ),
         }

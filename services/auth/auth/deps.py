@@ -2,14 +2,16 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from cryptography.fernet import Fernet
+from fastapi import Depends, Request, Response
 
 from auth.google import Google
 from auth.keys import KeyRing
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.db import Sessions
-from common.identity import Service, require_scope
+from common.errors import ForbiddenError
+from common.identity import ActingUser, Service, User, require_scope
 
 
 def _settings(request: Request) -> Settings:
@@ -28,14 +30,42 @@ def _issuer(request: Request) -> TokenIssuer:
     return cast("TokenIssuer", request.state.token_issuer)
 
 
+def _encryption(request: Request) -> Fernet:
+    return cast("Fernet", request.state.encryption)
+
+
 def _google(request: Request) -> Google:
     return cast("Google", request.state.google)
+
+
+def _acting_viewer(user: ActingUser) -> User:
+    if user.role not in ("viewer", "admin"):
+        raise ForbiddenError
+    return user
+
+
+def _acting_admin(user: ActingUser) -> User:
+    if user.role != "admin":
+        raise ForbiddenError
+    return user
+
+
+def no_store(response: Response) -> None:
+    """For routers whose replies are nobody else's business, caches included."""
+    response.headers["Cache-Control"] = "no-store"
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 # For stories that must commit before they refuse; other routes take `common.db.SessionDep`.
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 KeysDep = Annotated[KeyRing, Depends(_keys)]
+EncryptionDep = Annotated[Fernet, Depends(_encryption)]
 IssuerDep = Annotated[TokenIssuer, Depends(_issuer)]
 GoogleDep = Annotated[Google, Depends(_google)]
+RevocationReader = Annotated[Service, Depends(require_scope("auth:revocations"))]
 StatsReader = Annotated[Service, Depends(require_scope("auth:read"))]
+KeysAdmin = Annotated[Service, Depends(require_scope("auth:keys"))]
+UsersAdmin = Annotated[Service, Depends(require_scope("auth:users"))]
+# The person for whom admin calls, by their own token.
+ActingViewer = Annotated[User, Depends(_acting_viewer)]
+ActingAdmin = Annotated[User, Depends(_acting_admin)]

@@ -10,8 +10,9 @@ from auth.models import ServiceClient
 from auth.settings import Settings
 from common.db import Sessions
 from common.http import ServiceAuth
-from common.identity import ServiceClaims, Verifier, http_key_source
-from common.testing import running
+from common.identity import ServiceClaims, Verifier
+from common.public_keys import http_key_source
+from common.testing import nothing_revoked, running
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ async def test_a_service_gets_a_token_its_callee_accepts(client: httpx.AsyncClie
         "expires_in": 600,
         "scope": "rag:documents",
     }
-    rag = Verifier(fetch_keys=http_key_source(client), issuer="dugout", audience="rag")
+    rag = Verifier(fetch_keys=http_key_source(client), issuer="dugout", audience="rag", revocations=nothing_revoked())
     claims = await rag.verify(reply["access_token"])
     assert isinstance(claims, ServiceClaims)
     assert (claims.sub, claims.aud, claims.scope) == ("worker", "rag", "rag:documents")
@@ -62,7 +63,7 @@ async def test_the_floors_client_signs_calls_with_such_a_token(client: httpx.Asy
         ("admin", "rag", "rag:documents"),
         ("admin", "coach", "coach:read coach:games"),
         ("admin", "worker", "worker:ops"),
-        ("admin", "auth", "auth:read"),
+        ("admin", "auth", "auth:revocations auth:read auth:users auth:keys"),
     ],
 )
 async def test_without_a_scope_all_that_the_client_may_have_is_granted(

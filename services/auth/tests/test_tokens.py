@@ -7,14 +7,18 @@ from typing import Any
 import httpx
 from jose import jwt
 
-from common.identity import PlayerClaims, Verifier, http_key_source
+from common.identity import PlayerClaims, Verifier
+from common.public_keys import http_key_source
+from common.testing import nothing_revoked
 
 Login = Callable[..., Awaitable[dict[str, Any]]]
 
 
 async def test_another_service_reads_the_agreed_claims(client: httpx.AsyncClient, log_in: Login) -> None:
     signed_in = await log_in(role="viewer", plan="premium")
-    coach = Verifier(fetch_keys=http_key_source(client), issuer="dugout", audience="coach")
+    coach = Verifier(
+        fetch_keys=http_key_source(client), issuer="dugout", audience="coach", revocations=nothing_revoked()
+    )
     claims = await coach.verify(signed_in["access_token"])
     assert isinstance(claims, PlayerClaims)
     assert (claims.iss, claims.aud, claims.typ) == ("dugout", "dugout", "access")
