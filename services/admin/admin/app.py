@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from admin import api
+from admin import api, auth_api, internal
+from admin.auth_clients import KeysClient, UsersClient
 from admin.clients import AuthClient, CoachClient, RagClient, WorkerClient
 from admin.settings import Settings
 from common.app import create_app
@@ -32,8 +33,11 @@ def build(settings: Settings | None = None) -> FastAPI:
                 )
                 return await stack.enter_async_context(http_client(url, connections=20, auth=signed))
 
+            auth = await client_of("auth", "auth:read auth:users auth:keys", settings.auth_url)
             yield {
-                "auth": AuthClient(await client_of("auth", "auth:read", settings.auth_url)),
+                "auth": AuthClient(auth),
+                "users": UsersClient(auth),
+                "keys": KeysClient(auth),
                 "coach": CoachClient(await client_of("coach", "coach:read coach:games", settings.coach_url)),
                 "rag": RagClient(await client_of("rag", "rag:documents", settings.rag_url)),
                 "worker": WorkerClient(
@@ -41,4 +45,4 @@ def build(settings: Settings | None = None) -> FastAPI:
                 ),
             }
 
-    return create_app("admin", settings, [api.router], lifespan)
+    return create_app("admin", settings, [api.router, auth_api.router, internal.router], lifespan)

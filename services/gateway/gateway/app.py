@@ -29,9 +29,7 @@ def build(settings: Settings | None = None) -> FrontDoor:
         urls = {"auth": settings.auth_url, "coach": settings.coach_url, "admin": settings.admin_url}
         async with AsyncExitStack() as stack:
             upstreams = {
-                name: await stack.enter_async_context(
-                    open_upstream(name, addresses, connections=settings.upstream_connections)
-                )
+                name: await stack.enter_async_context(open_upstream(name, addresses))
                 for name, addresses in urls.items()
             }
             clients = {name: client_of(upstream) for name, upstream in upstreams.items()}

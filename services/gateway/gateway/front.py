@@ -1,18 +1,15 @@
 """The front door: the gateway's own pages, the proxy for all else, and what every reply and every trace gets."""
 
 from fastapi import Request
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import NotFoundError, problem_response
 from common.telemetry import RequestMiddleware
-from gateway.headers import security_headers, trace_context
+from gateway.headers import security_headers
 from gateway.routes import find_route
 from gateway.settings import Settings
-
-tracer = trace.get_tracer(__name__)
+from gateway.tracing import traced
 
 # Anything else of the app, /metrics above all, is not public.
 PUBLIC_PAGES = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -36,7 +33,8 @@ class FrontDoor:
     def __init__(self, settings: Settings, pages: ASGIApp) -> None:
         self._lifespan = pages
         self._pages = _cors(pages, settings.cors_origins)
-        self._routed = RequestMiddleware(_cors(_proxied, settings.cors_origins))
+        routed = RequestMiddleware(_cors(_proxied, settings.cors_origins))
+        self._routed = traced(routed, exported=settings.otlp_endpoint is not None)
         self._hardening = security_headers(https_only=settings.env != "development")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,29 +51,9 @@ class FrontDoor:
         if scope["path"] in PUBLIC_PAGES:
             await self._pages(scope, receive, send_hardened)
         else:
-            await self._route(scope, receive, send_hardened)
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The proxy inside a server span: the trace begins here, or goes on from the client's."""
-        # `common.telemetry` takes its label from here, as from a route of FastAPI.
-        route = scope["route"] = find_route(scope["path"], scope["raw_path"].decode("latin-1"))
-        name = route.path if route else "unmatched"
-        carrier = {
-            key.decode(): value.decode("latin-1")
-            for key, value in scope["headers"]
-            if key in (b"traceparent", b"tracestate")
-        }
-        attributes = {"http.request.method": scope["method"], "http.route": name}
-        with tracer.start_as_current_span(
-            f"{scope['method']} {name}", trace_context.extract(carrier), SpanKind.SERVER, attributes
-        ) as span:
-
-            async def send_traced(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    span.set_attribute("http.response.status_code", message["status"])
-                await send(message)
-
-            await self._routed(scope, receive, send_traced)
+            # `common.telemetry` takes its label from here, as from a route of FastAPI.
+            scope["route"] = find_route(scope["path"], scope["raw_path"].decode("latin-1"))
+            await self._routed(scope, receive, send_hardened)
 
 
 class LocalDoor:

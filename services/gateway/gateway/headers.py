@@ -1,17 +1,14 @@
 """Which headers pass the gateway, in either direction, and what it says itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
 from common import logs
 
 Header = tuple[bytes, bytes]
 Network = IPv4Network | IPv6Network
-
-trace_context = TraceContextTextMapPropagator()
 
 # RFC 9110 §7.6.1: these belong to one connection.
 _HOP_BY_HOP = frozenset(
@@ -20,7 +17,7 @@ _HOP_BY_HOP = frozenset(
 )
 # Only the gateway speaks for these to a service; Expect was answered by our own server.
 _FROM_CLIENT = _HOP_BY_HOP | frozenset(
-    b"host expect forwarded x-real-ip x-request-id traceparent tracestate baggage".split()
+    b"host content-length expect forwarded x-real-ip x-request-id traceparent tracestate baggage".split()
 )
 _FROM_CLIENT_PREFIXES = (b"dugout-", b"x-forwarded-")
 
@@ -41,31 +38,30 @@ def security_headers(*, https_only: bool) -> tuple[Header, ...]:
     return (*_SECURITY, _HTTPS_ONLY) if https_only else _SECURITY
 
 
-def to_service(scope: Scope, client: str, proxies: Sequence[Network]) -> list[Header]:
-    """The client's headers without those it may not set, and with who it is, which request and which trace."""
-    received: list[Header] = scope["headers"]
-    dropped = _FROM_CLIENT | _named_by_connection(received)
+def to_service(scope: Scope, told: Mapping[bytes, bytes], client: str, proxies: Sequence[Network]) -> list[Header]:
+    """The client's headers, in `told` by name, without those it may not set, and with who it is and which request."""
+    dropped = _FROM_CLIENT
+    if b"connection" in told:
+        dropped |= _named_by_connection(scope["headers"])
     kept = [
-        (name, value) for name, value in received if name not in dropped and not name.startswith(_FROM_CLIENT_PREFIXES)
+        header
+        for header in scope["headers"]
+        if header[0] not in dropped and not header[0].startswith(_FROM_CLIENT_PREFIXES)
     ]
-    told = dict(received)
     outer = told.get(b"x-forwarded-proto") if _is_trusted(scope["client"][0], proxies) else None
-    kept += [
+    kept += (
         (b"x-forwarded-for", client.encode()),
         (b"x-forwarded-proto", outer or scope["scheme"].encode()),
         (b"x-forwarded-host", told.get(b"host", b"")),
         (b"x-request-id", (logs.request_id.get() or "").encode()),
-    ]
-    carrier: dict[str, str] = {}
-    trace_context.inject(carrier)
-    return kept + [(name.encode(), value.encode()) for name, value in carrier.items()]
+    )
+    return kept
 
 
 def to_client(received: Sequence[Header]) -> list[Header]:
-    """A service's headers that are the client's business, names in lower case as ASGI wants them."""
-    lowered = [(name.lower(), value) for name, value in received]
-    dropped = _FROM_SERVICE | _named_by_connection(lowered)
-    return [header for header in lowered if header[0] not in dropped and not header[0].startswith(b"dugout-")]
+    """A service's headers, names in lower case, that are the client's business."""
+    dropped = _FROM_SERVICE | _named_by_connection(received)
+    return [header for header in received if header[0] not in dropped and not header[0].startswith(b"dugout-")]
 
 
 def client_address(scope: Scope, proxies: Sequence[Network]) -> str:

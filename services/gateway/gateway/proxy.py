@@ -6,7 +6,6 @@ Not a FastAPI route: routing, validation and response classes would cost more th
 import logging
 from collections.abc import Mapping
 
-import aiohttp
 import httpx
 from fastapi import Request
 from starlette.types import Receive, Scope, Send
@@ -23,11 +22,13 @@ from common.errors import (
 )
 from common.identity import PlayerClaims, Verifier, bearer_token
 from gateway.body import RequestBody
+from gateway.connection import Connection, Outgoing
 from gateway.headers import client_address, client_network, to_client, to_service
 from gateway.rate_limit import Decision, RateLimiter
 from gateway.routes import Route
 from gateway.settings import Limit, Settings
-from gateway.upstream import Upstream, timeouts, upstream_failures
+from gateway.tracing import trace_headers
+from gateway.upstream import Upstream, upstream_failures
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +62,20 @@ class Proxy:
         decision = await self._count(route, player, client)
         if not decision.admitted:
             raise decision.refusal()
-        body = RequestBody(
-            receive, cap=route.body_cap, seconds=route.body_seconds, declared=headers.get(b"content-length")
-        )
-        upstream = self._upstreams[route.service]
+        declared = headers.get(b"content-length")
+        body = RequestBody(receive, cap=route.body_cap, seconds=route.body_seconds, declared=declared)
         async with body.ended_by_client():
-            request = httpx.Request(
-                scope["method"],
-                upstream.url(_target(scope)),
-                headers=to_service(scope, client, self._trusted),
-                content=await body.content(),
-                extensions={"timeout": timeouts(route.read_timeout)},
+            content = await body.content()
+            outgoing = Outgoing(
+                method=scope["method"],
+                target=_target(scope),
+                headers=to_service(scope, headers, client, self._trusted) + trace_headers(),
+                body=content if isinstance(content, bytes) else aiter(content),
+                content_length=None if b"transfer-encoding" in headers else declared,
+                silence=route.read_timeout,
             )
-            response = await _ask(upstream, request)
-            await _relay(response, route, decision, send)
+            reply = await _ask(self._upstreams[route.service], outgoing)
+            await _relay(reply, route, decision, send)
 
     async def _player(self, route: Route, authorization: bytes | None) -> PlayerClaims | None:
         """Who calls, where the route asks; raises UnauthorizedError."""
@@ -104,32 +105,33 @@ def _target(scope: Scope) -> bytes:
     return target
 
 
-async def _ask(upstream: Upstream, request: httpx.Request) -> httpx.Response:
+async def _ask(upstream: Upstream, outgoing: Outgoing) -> Connection:
     try:
-        response = await upstream.handle_async_request(request)
+        reply = await upstream.ask(outgoing)
     except httpx.HTTPError as error:
         logger.warning("upstream failed", extra={"upstream": upstream.name, "reason": str(error)})
         if isinstance(error, httpx.ConnectError):
             raise UnavailableError from error
         raise (UpstreamTimeoutError if isinstance(error, httpx.TimeoutException) else UpstreamError) from error
-    if not 200 <= response.status_code < 600:
-        await response.aclose()
+    if reply.status >= 600:
+        reply.abort()
         raise UpstreamError
-    return response
+    return reply
 
 
-async def _relay(response: httpx.Response, route: Route, decision: Decision, send: Send) -> None:
+async def _relay(reply: Connection, route: Route, decision: Decision, send: Send) -> None:
     """The reply, piece by piece as it comes."""
-    headers = to_client(response.headers.raw) + decision.headers()
+    headers = to_client(reply.headers) + decision.headers()
     try:
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-        async for chunk in response.aiter_raw():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except (httpx.HTTPError, aiohttp.ClientError) as error:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        more = True
+        while more:
+            piece = await reply.read()
+            more = not reply.complete
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+    except httpx.HTTPError as error:
         # To return without a last message makes the server cut the connection: nobody takes a part for the whole.
         upstream_failures.labels(route.service, "cut").inc()
         logger.warning("upstream cut its reply", extra={"upstream": route.service, "reason": str(error)})
-        return
     finally:
-        await response.aclose()
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        reply.finish()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from common.testing import Tokens, listening
 from devstack.launch import free_port
+from gateway import routes
 
 from .conftest import OpenGateway, ScriptedService, connected, head, piece, read_body, read_head, reply
 
@@ -235,7 +237,7 @@ async def test_silence_is_504(
             pass
 
     service.answer = say_nothing
-    monkeypatch.setattr("gateway.proxy.timeouts", lambda read: {"connect": 1, "pool": 1, "read": 0.05, "write": None})
+    monkeypatch.setitem(routes._BY_PREFIX, "/api/coach", replace(routes._BY_PREFIX["/api/coach"], read_timeout=0.05))
     response = await gateway.get(GAMES, headers=signed_in)
     assert (response.status_code, response.json()["code"]) == (504, "upstream_timeout")
 
