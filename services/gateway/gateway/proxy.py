@@ -21,12 +21,12 @@ from common.errors import (
     problem_response,
 )
 from common.identity import PlayerClaims, Verifier, bearer_token
-from gateway.body import RequestBody
+from gateway.body import ClientLeftError, RequestBody
 from gateway.connection import Connection, Outgoing
 from gateway.headers import client_address, client_network, to_client, to_service
-from gateway.rate_limit import Decision, RateLimiter
+from gateway.rate_limit import Admission, FailedTokens, RateLimiter
 from gateway.routes import Route
-from gateway.settings import Limit, Settings
+from gateway.settings import Settings
 from gateway.tracing import trace_headers
 from gateway.upstream import Upstream, upstream_failures
 
@@ -39,7 +39,7 @@ class Proxy:
     def __init__(
         self, settings: Settings, verifier: Verifier, limiter: RateLimiter, upstreams: Mapping[str, Upstream]
     ) -> None:
-        self._limits = settings.limits
+        self._failed_tokens = FailedTokens(settings.limits)
         self._trusted = settings.trusted_proxies
         self._verifier = verifier
         self._limiter = limiter
@@ -57,11 +57,23 @@ class Proxy:
         if route is None:
             raise NotFoundError
         headers = dict(scope["headers"])
-        player = await self._player(route, headers.get(b"authorization"))
         client = client_address(scope, self._trusted)
-        decision = await self._count(route, player, client)
-        if not decision.admitted:
-            raise decision.refusal()
+        admission = await self._admit(route, client, headers.get(b"authorization"))
+        try:
+            await self._forward(scope, receive, send, route, client, admission)
+        except ClientLeftError:
+            if admission.bill:
+                admission.bill.left()
+            raise
+        finally:
+            if admission.bill:
+                admission.bill.settle()
+
+    async def _forward(
+        self, scope: Scope, receive: Receive, send: Send, route: Route, client: str, admission: Admission
+    ) -> None:
+        """The question to the service, and its reply back."""
+        headers = dict(scope["headers"])
         declared = headers.get(b"content-length")
         body = RequestBody(receive, cap=route.body_cap, seconds=route.body_seconds, declared=declared)
         async with body.ended_by_client():
@@ -75,24 +87,34 @@ class Proxy:
                 silence=route.read_timeout,
             )
             reply = await _ask(self._upstreams[route.service], outgoing)
-            await _relay(reply, route, decision, send)
+            await _relay(reply, route, admission, send)
 
-    async def _player(self, route: Route, authorization: bytes | None) -> PlayerClaims | None:
-        """Who calls, where the route asks; raises UnauthorizedError."""
-        if route.who == "none" or (route.who == "optional" and authorization is None):
-            return None
-        claims = await self._verifier.verify(bearer_token((authorization or b"").decode("latin-1")))
+    async def _admit(self, route: Route, client: str, authorization: bytes | None) -> Admission:
+        """Players have limits of their own where a token is required; elsewhere addresses have, whoever it is."""
+        address = f"ip:{client_network(client)}"
+        if route.who == "required":
+            player = await self._player(address, authorization)
+            return await self._limiter.admit(route, f"user:{player.sub}", player.plan)
+        admission = await self._limiter.admit(route, address, None)
+        if route.who == "optional" and authorization is not None:
+            await self._player(address, authorization)
+        return admission
+
+    async def _player(self, address: str, authorization: bytes | None) -> PlayerClaims:
+        """Who calls; raises UnauthorizedError, and TooManyRequestsError where too many tokens have failed."""
+        token = bearer_token((authorization or b"").decode("latin-1"))
+        refusal = self._failed_tokens.refusal(address)
+        if refusal and not self._verifier.remembers(token):
+            raise refusal
+        try:
+            claims = await self._verifier.verify(token)
+        except UnauthorizedError:
+            if not self._verifier.remembers(token):  # or it is genuine, but revoked
+                self._failed_tokens.note(address)
+            raise
         if not isinstance(claims, PlayerClaims):
             raise UnauthorizedError
         return claims
-
-    async def _count(self, route: Route, player: PlayerClaims | None, client: str) -> Decision:
-        """Players have limits of their own where a token is required, elsewhere addresses have."""
-        if route.who == "required" and player:
-            limit: Limit = getattr(self._limits, route.limit)[player.plan]
-            return await self._limiter.hit(route.limit, f"user:{player.sub}", limit)
-        limit = getattr(self._limits, route.limit)
-        return await self._limiter.hit(route.limit, f"ip:{client_network(client)}", limit)
 
 
 def _target(scope: Scope) -> bytes:
@@ -119,15 +141,22 @@ async def _ask(upstream: Upstream, outgoing: Outgoing) -> Connection:
     return reply
 
 
-async def _relay(reply: Connection, route: Route, decision: Decision, send: Send) -> None:
+async def _relay(reply: Connection, route: Route, admission: Admission, send: Send) -> None:
     """The reply, piece by piece as it comes."""
-    headers = to_client(reply.headers) + decision.headers()
+    bill = admission.bill
+    if bill:
+        bill.replied(reply.status, reply.headers)
+    headers = to_client(reply.headers) + admission.headers
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         more = True
         while more:
             piece = await reply.read()
             more = not reply.complete
+            if bill:
+                bill.passed(piece)
+                if not more:
+                    bill.ended()
             await send({"type": "http.response.body", "body": piece, "more_body": more})
     except httpx.HTTPError as error:
         # To return without a last message makes the server cut the connection: nobody takes a part for the whole.

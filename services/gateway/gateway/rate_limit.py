@@ -1,142 +1,237 @@
-"""Rate limits by sliding-window log: in any window of the limit's length exactly `requests` are admitted, never more.
+"""Who may go on: rate limits by sliding-window log, and daily quotas of questions.
 
-Of each subject the times of its admitted requests within the window are kept, in the state Redis, and one script
-decides and records, by Redis's own clock, so that any number of gateways count as one. Without Redis each process
-counts by itself, by the same rule.
+In any window of a limit's length exactly the limit is admitted, never more, whichever process admits. While Redis is
+away each process counts by itself, by the same rule; and since it keeps count of all it admits, also before and after,
+it never exceeds the limit by itself, however often Redis comes and goes.
 """
 
+import asyncio
+import hashlib
 import logging
-import math
 import time
-from collections import OrderedDict, deque
+from functools import cache, partial
 from typing import NamedTuple
 
 from prometheus_client import Counter
 from redis import RedisError
 from redis.asyncio import Redis
 
-from common.errors import Text, TooManyRequestsError
-from gateway.settings import Limit
+from common.errors import TooManyRequestsError
+from common.identity import Plan
+from gateway.counts import QUESTION, Check, Count, OwnCounts, Quota, Window
+from gateway.quotas import Bill, Calendar
+from gateway.routes import Route, WhenRedisAway
+from gateway.settings import Limit, LimitName, Limits, Settings
+from gateway.shared_counts import SharedCounts
+from gateway.standing import DAY_SECONDS, Header, Standing, refusal, standing_headers, whole_seconds
 
 logger = logging.getLogger(__name__)
 
-# KEYS[1]: a list of microseconds, newest first. ARGV: requests, window in microseconds.
-# The list never outgrows the limit, and every entry is popped once, so the cost of a call is constant on average.
-SLIDING_WINDOW_LOG = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local oldest = redis.call('LINDEX', KEYS[1], -1)
-while oldest and tonumber(oldest) <= now - window do
-  redis.call('RPOP', KEYS[1])
-  oldest = redis.call('LINDEX', KEYS[1], -1)
-end
-local used = redis.call('LLEN', KEYS[1])
-local admitted = used < limit
-if admitted then
-  redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
-  redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
-  used = used + 1
-end
-return {admitted and 1 or 0, math.max(limit - used, 0), tonumber(oldest or now) + window - now}
-"""
-
-# After a failure Redis is left alone for so long: a request must not wait for a server that hangs.
+# Once Redis has failed it is tried so often, and nobody waits for that.
 OUTAGE_SECONDS = 2.0
-# Subjects counted locally, at most; the one seen longest ago is forgotten first.
-LOCAL_SUBJECTS = 50_000
+# A question may be given back on the day after it was asked.
+LONGEST_REPLY_SECONDS = 3600
+# Callers whom a process counts by itself.
+OWN_SUBJECTS = 50_000
 
 decisions = Counter("gateway_rate_limit_decisions_total", "Requests by limit and outcome", ["limit", "outcome"])
 fallbacks = Counter("gateway_rate_limit_fallbacks_total", "Requests counted by this process alone, Redis being away")
+settlements = Counter("gateway_quota_settlements_total", "Questions given back, whole or in part", ["outcome"])
+_decided = cache(decisions.labels)  # finding a child by its labels takes longer than counting with it
+
+_PROBE = Check(Window("gateway:limit:probe", 1000, 1, binding=True))
 
 
-class Decision(NamedTuple):
-    """What a limit said to one request."""
+class Admission(NamedTuple):
+    """Leave to go on: headers that say where the caller stands, and the bill of a question."""
 
-    name: str
-    limit: Limit
-    admitted: bool
-    remaining: int
-    # Until the oldest counted request leaves the window.
-    reset_seconds: int
+    headers: list[Header]
+    bill: Bill | None = None
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The limit in the words of draft-ietf-httpapi-ratelimit-headers-06."""
-        requests, seconds = self.limit
-        return [
-            (b"ratelimit-limit", b"%d" % requests),
-            (b"ratelimit-remaining", b"%d" % self.remaining),
-            (b"ratelimit-reset", b"%d" % self.reset_seconds),
-            (b"ratelimit-policy", f'{requests};w={seconds};comment="{self.name}"'.encode()),
-        ]
 
-    def refusal(self) -> TooManyRequestsError:
-        """The 429 that says which limit, what remains, and when it resets."""
-        requests, seconds = self.limit
-        detail = Text(
-            f"The limit '{self.name}' allows {requests} requests in {seconds} s; {self.remaining} remain. "
-            f"Try again in {self.reset_seconds} s",
-            f"'{self.name}' 한도는 {seconds}초에 {requests}회이며 {self.remaining}회 남았습니다. "
-            f"{self.reset_seconds}초 후에 다시 시도해 주세요",
-        )
-        told = {name.decode(): value.decode() for name, value in self.headers()}
-        return TooManyRequestsError(detail, headers={"Retry-After": str(self.reset_seconds), **told})
+class _Counted(NamedTuple):
+    result: Count
+    # Whether Redis has counted it, and not this process alone.
+    is_shared: bool
 
 
 class RateLimiter:
-    """Counts requests in the state Redis, or in this process while Redis is away."""
+    """Counts requests in the state Redis, and in this process; never fails."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._script = redis.register_script(SLIDING_WINDOW_LOG)
-        self._local = _LocalWindows()
-        self._away_until = float("-inf")
-        self._is_away = False
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._limits = settings.limits
+        self._calendar = Calendar(settings.time_zone)
+        self._shared = SharedCounts(redis)
+        self._own = OwnCounts(OWN_SUBJECTS)
+        # Redis is away for as long as this runs.
+        self._recovery: asyncio.Task[None] | None = None
 
-    async def hit(self, name: str, subject: str, limit: Limit) -> Decision:
-        """Count one request of `subject` against the limit `name`; never fails."""
-        admitted, remaining, reset = await self._count(f"gateway:limit:{name}:{subject}", limit)
-        decisions.labels(name, "admitted" if admitted else "refused").inc()
-        return Decision(name, limit, bool(admitted), remaining, max(math.ceil(reset), 1))
+    async def admit(self, route: Route, subject: str, plan: Plan | None) -> Admission:
+        """Count a request of a player, who has a plan, or of an address; raises TooManyRequestsError."""
+        check = self._check(route.limit, subject, plan)
+        counted = await self._count(check, when_away=route.when_redis_away)
+        if counted is None:
+            return Admission([])
+        count, is_shared = counted
+        admitted = count.admits(check)
+        standings = self._standings(route.limit, check, count)
+        for standing in standings:
+            self._note(standing, admitted=admitted)
+        told = [standing for standing in standings if standing.name not in self._limits.shadow]
+        if not admitted:
+            raise refusal(told)
+        bill = None
+        if check.quota and count.in_quota:
+            bill = Bill(partial(self._give_back, check.quota.key, is_shared=is_shared))
+        return Admission(standing_headers(told), bill)
 
-    async def _count(self, key: str, limit: Limit) -> tuple[bool, int, float]:
-        if time.monotonic() >= self._away_until:
+    async def aclose(self) -> None:
+        """Settle what is to be settled, and let go of Redis."""
+        if self._recovery:
+            self._recovery.cancel()
+        await self._shared.aclose()
+
+    def _check(self, group: LimitName, subject: str, plan: Plan | None) -> Check:
+        digest = hashlib.blake2b(subject.encode(), digest_size=16).hexdigest()  # keys name nobody
+        limit = _limit(self._limits, group, plan)
+        window = Window(f"gateway:limit:{group}:{digest}", *limit, binding=group not in self._limits.shadow)
+        if group != "ask" or plan is None:
+            return Check(window)
+        day = self._calendar.today()
+        quota = Quota(
+            f"gateway:limit:questions_per_day:{day.name}:{digest}",
+            tenths=self._limits.questions_per_day[plan] * QUESTION,
+            expires_at=int(day.ends_at) + LONGEST_REPLY_SECONDS,
+            binding="questions_per_day" not in self._limits.shadow,
+        )
+        return Check(window, quota)
+
+    async def _count(self, check: Check, *, when_away: WhenRedisAway) -> _Counted | None:
+        """None where nobody counts."""
+        came_at = time.monotonic()
+        if not self._recovery:
+            # Redis does not know what this process admitted without it, and need not hear of what it refuses for it.
+            own = self._own.look(check, came_at)
+            if not own.admits(check):
+                return _Counted(own, is_shared=False)
             try:
-                admitted, remaining, reset = await self._script((key,), (limit.requests, limit.seconds * 1_000_000))
+                shared = await self._shared.take(check)
             except RedisError as error:
                 self._went_away(error)
             else:
-                self._came_back()
-                return bool(admitted), remaining, reset / 1_000_000
+                return self._also_count(check, shared, came_at)
+        if when_away == "admit":
+            return None
         fallbacks.inc()
-        return self._local.hit(key, limit, time.monotonic())
+        return _Counted(self._own.take(check, time.monotonic(), came_at=came_at), is_shared=False)
+
+    def _also_count(self, check: Check, shared: Count, came_at: float) -> _Counted:
+        """Count here what Redis admitted; after an outage this process may have admitted more than Redis knows."""
+        if not shared.admits(check):
+            return _Counted(shared, is_shared=True)
+        own = self._own.take(check, time.monotonic(), came_at=came_at)
+        if own.admits(check):
+            return _Counted(shared, is_shared=True)
+        if check.quota and shared.in_quota:
+            self._shared.give_back(check.quota.key, QUESTION).add_done_callback(_note_settlement)
+        return _Counted(own, is_shared=False)
+
+    def _standings(self, group: LimitName, check: Check, count: Count) -> list[Standing]:
+        window, quota = check
+        in_window = Standing(
+            group,
+            window.requests,
+            window.seconds,
+            count.remaining * QUESTION,
+            whole_seconds(count.reset_seconds),
+            count.in_window,
+        )
+        if quota is None:
+            return [in_window]
+        midnight = self._calendar.midnight()
+        in_quota = Standing(
+            "questions_per_day",
+            quota.tenths // QUESTION,
+            DAY_SECONDS,
+            count.tenths_left,
+            whole_seconds(midnight.timestamp() - time.time()),
+            count.in_quota,
+            midnight,
+        )
+        return [in_window, in_quota]
+
+    def _note(self, standing: Standing, *, admitted: bool) -> None:
+        if standing.is_open:
+            if admitted:
+                _decided(standing.name, "admitted").inc()
+        elif standing.name in self._limits.shadow:
+            _decided(standing.name, "shadow_refused").inc()
+            logger.info("a shadow limit would have refused", extra={"limit": standing.name})
+        else:
+            _decided(standing.name, "refused").inc()
+
+    def _give_back(self, key: str, tenths: int, *, is_shared: bool) -> None:
+        """Nobody waits for this: it goes with the next call to Redis."""
+        self._own.give_back(key, tenths)
+        if is_shared and self._recovery:
+            settlements.labels("dropped").inc()
+        elif is_shared:
+            self._shared.give_back(key, tenths).add_done_callback(_note_settlement)
 
     def _went_away(self, error: RedisError) -> None:
-        self._away_until = time.monotonic() + OUTAGE_SECONDS
-        if not self._is_away:
-            self._is_away = True
+        if not self._recovery:
             logger.error("state redis is away, limits are counted per process", extra={"reason": type(error).__name__})
+            self._recovery = asyncio.create_task(self._recover())
 
-    def _came_back(self) -> None:
-        if self._is_away:
-            self._is_away = False
+    async def _recover(self) -> None:
+        """Try Redis until it counts again, by a write of our own."""
+        while self._recovery:
+            await asyncio.sleep(OUTAGE_SECONDS)
+            try:
+                await self._shared.take(_PROBE)
+            except RedisError:
+                continue
+            self._recovery = None
             logger.warning("state redis is back")
 
 
-class _LocalWindows:
-    """The same rule in memory."""
+class FailedTokens:
+    """Addresses whose tokens keep failing, so that a flood of forged ones costs no more signature checks.
 
-    def __init__(self) -> None:
-        self._admissions: OrderedDict[str, deque[float]] = OrderedDict()
+    Counted per process, since it is the process's time that is protected, and at once, with nothing to wait for.
+    """
 
-    def hit(self, key: str, limit: Limit, now: float) -> tuple[bool, int, float]:
-        """Whether it is admitted, how many remain, seconds until one more would."""
-        times = self._admissions.setdefault(key, deque())
-        self._admissions.move_to_end(key)
-        if len(self._admissions) > LOCAL_SUBJECTS:
-            self._admissions.popitem(last=False)
-        while times and times[0] <= now - limit.seconds:
-            times.popleft()
-        admitted = len(times) < limit.requests
-        if admitted:
-            times.append(now)
-        return admitted, max(limit.requests - len(times), 0), times[0] + limit.seconds - now
+    def __init__(self, limits: Limits) -> None:
+        self._limit = limits.failed_tokens
+        self._binding = "failed_tokens" not in limits.shadow
+        # Apart from the callers above: a flood from many addresses must not make us forget whom we admitted.
+        self._own = OwnCounts(OWN_SUBJECTS)
+
+    def refusal(self, address: str) -> TooManyRequestsError | None:
+        """What to answer to one more token from there, if it is too many."""
+        count = self._own.look(self._check(address), time.monotonic())
+        if count.in_window:
+            return None
+        outcome = "refused" if self._binding else "shadow_refused"
+        _decided("failed_tokens", outcome).inc()
+        if not self._binding:
+            return None
+        reset = whole_seconds(count.reset_seconds)
+        return refusal([Standing("failed_tokens", *self._limit, 0, reset, is_open=False)])
+
+    def note(self, address: str) -> None:
+        """One more has failed."""
+        now = time.monotonic()
+        self._own.take(self._check(address), now, came_at=now)
+
+    def _check(self, address: str) -> Check:
+        return Check(Window(address, *self._limit, binding=True))
+
+
+def _limit(limits: Limits, group: LimitName, plan: Plan | None) -> Limit:
+    limit: Limit = getattr(limits, group)[plan] if plan else getattr(limits, group)
+    return limit
+
+
+def _note_settlement(reply: asyncio.Future[int]) -> None:
+    settlements.labels("dropped" if reply.cancelled() or reply.exception() else "given_back").inc()

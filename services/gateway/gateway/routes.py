@@ -9,6 +9,8 @@ Service = Literal["auth", "coach", "admin"]
 Who = Literal["required", "optional", "none"]
 PlayerGroup = Literal["ask", "player"]
 AddressGroup = Literal["sign_in", "account", "ops"]
+# local: this process goes on counting by itself. admit: nobody counts.
+WhenRedisAway = Literal["local", "admit"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -22,6 +24,7 @@ class Route:
     service: Service
     who: Who
     limit: PlayerGroup | AddressGroup
+    when_redis_away: WhenRedisAway = "local"
     body_cap: int = 64 * KIB
     # In which the whole body must be here, or slow senders could hold every connection to the service.
     body_seconds: float = 30.0
