@@ -23,7 +23,7 @@ class TooSlowError(AppError):
 
     status: ClassVar[int] = 408
     code: ClassVar[str] = "request_timeout"
-    title: ClassVar[Text] = Text("The request body took too long to arrive", "요청 본문이 제시간에 도착하지 않았습니다")
+    title: ClassVar[Text] = Text("The request took too long to arrive", "요청이 제시간에 도착하지 않았습니다")
 
     def __init__(self) -> None:
         super().__init__(headers={"Connection": "close"})

@@ -1,0 +1,154 @@
+"""The gateway as a process of its own, as it runs in production, and raw sockets on both of its sides."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from devstack.launch import free_port
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+START_SECONDS = 20.0
+
+
+class GatewayProcess:
+    """A running `python -m gateway`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, metrics_port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self._metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+
+    def signal(self, signum: int = signal.SIGTERM) -> None:
+        """Tell it to stop."""
+        self.process.send_signal(signum)
+
+    async def ended(self, seconds: float) -> int:
+        """Its exit code, which must be there within `seconds`."""
+        return await asyncio.to_thread(self.process.wait, seconds)
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample, by name and labels."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(self._metrics)).text
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
+    def sockets(self) -> int:
+        """How many it holds open, listeners included."""
+        links = Path(f"/proc/{self.process.pid}/fd").iterdir()
+        count = 0
+        for link in links:
+            with suppress(FileNotFoundError):  # closed in between
+                count += os.readlink(link).startswith("socket:")
+        return count
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) * 1024
+
+
+@contextmanager
+def gateway_process(**settings: Any) -> Iterator[GatewayProcess]:
+    """Start one on an inherited socket, told `settings` as DUGOUT_* variables, and wait until it is alive."""
+    metrics_port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DUGOUT_")},
+        "DUGOUT_ENV": "development",
+        "DUGOUT_CLIENT_SECRET": "test",
+        "DUGOUT_METRICS_PORT": str(metrics_port),
+        "DUGOUT_LOG_LEVEL": "WARNING",
+        **{f"DUGOUT_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        command = [sys.executable, "-m", "gateway", "--fd", str(fd)]
+        process = subprocess.Popen(command, env=environment, pass_fds=(fd,))
+    try:
+        _wait_until_alive(process, port)
+        yield GatewayProcess(process, port, metrics_port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_alive(process: subprocess.Popen[bytes], port: int) -> None:
+    """The inherited listener takes the question at once, and the process answers when it has started."""
+    end = time.monotonic() + START_SECONDS
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=START_SECONDS).status_code == 200
+    while httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
+        assert time.monotonic() < end, "not ready"
+        assert process.poll() is None, "it ended"
+        time.sleep(0.05)
+
+
+class RawService:
+    """A service that does to each connection what `handler` says; counts connections."""
+
+    def __init__(self) -> None:
+        self.handler: Handler = answer_ok
+        self.accepted = 0
+        self.open = 0
+        self.closed = asyncio.Condition()
+        self.url = ""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self.open += 1
+        try:
+            await self.handler(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the gateway hung up
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self.open -= 1
+            async with self.closed:
+                self.closed.notify_all()
+
+    async def all_closed(self, seconds: float) -> None:
+        """Return when no connection is open, which must be within `seconds`."""
+        async with asyncio.timeout(seconds), self.closed:
+            await self.closed.wait_for(lambda: self.open == 0)
+
+
+async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A small reply to every request without a body, until the gateway hangs up."""
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+
+@asynccontextmanager
+async def raw_service() -> AsyncIterator[RawService]:
+    """One that listens."""
+    service = RawService()
+    async with await asyncio.start_server(service, "127.0.0.1", 0) as server:
+        service.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        yield service
+
+
+@asynccontextmanager
+async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection to a gateway, for what no HTTP client would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
