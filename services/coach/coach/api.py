@@ -58,7 +58,12 @@ async def games(user: CurrentUser, session: SessionDep) -> Games:
 
 @router.post("/ask", response_model=AnswerPublic, responses=EVENT_STREAM | problem_responses(404, 409, 500, 502, 504))
 async def ask(
-    body: AskRequest, user: CurrentUser, coach: CoachDep, request: Request, idempotency_key: IdempotencyKey = None
+    body: AskRequest,
+    user: CurrentUser,
+    coach: CoachDep,
+    request: Request,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> AnswerPublic | Response:
     """Answer a question from the game's own knowledge base, with citations."""
     async with coach.sessions() as session:  # closed before the first call to anyone else
@@ -68,7 +73,7 @@ async def ask(
     story = partial(answer_once, question, coach)
     if wants_events(request):
         return await stream(request, story, heartbeat=coach.settings.heartbeat)
-    return await whole(request, story)
+    return await whole(request, response, story)
 
 
 @router.get("/answers")

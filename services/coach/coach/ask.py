@@ -14,7 +14,7 @@ from coach.llm import LLM
 from coach.prompts import Prompts
 from coach.question import Question
 from coach.settings import Settings
-from coach.shapes import AnswerPublic, Cache, Meta
+from coach.shapes import AnswerPublic, Cache, Meta, QuestionCost
 from coach.streams import Tell, tell_text
 from coach.writing import Written, repeat, say_not_covered, write
 from common.db import Sessions, uuid7
@@ -62,7 +62,8 @@ async def answer(question: Question, coach: Coach, tell: Tell) -> AnswerPublic:
 
     found = await coach.rag.retrieve(question.retrieval())
     cache: Cache = found.hit.cache if found.hit else "miss"
-    await tell("meta", Meta(id=answer_id, cache=cache, patch=question.game.patch))
+    cost: QuestionCost = "0.1" if found.hit else "1"
+    await tell("meta", Meta(id=answer_id, cache=cache, patch=question.game.patch, question_cost=cost))
 
     if found.hit:
         written = await repeat(found.hit.answer, tell)
@@ -102,7 +103,7 @@ async def remember(question: Question, found: Retrieved, written: Written, coach
 
 async def retell(reply: AnswerPublic, tell: Tell) -> AnswerPublic:
     """A stored reply, told as it was."""
-    await tell("meta", Meta(id=reply.id, cache=reply.cache, patch=reply.patch))
+    await tell("meta", Meta(id=reply.id, cache=reply.cache, patch=reply.patch, question_cost="0"))
     await tell_text(reply.answer, tell)
     for citation in reply.citations:
         await tell("citation", citation)

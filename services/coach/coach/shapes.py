@@ -11,6 +11,8 @@ from coach.language import Locale, clean_text
 
 Cache = Literal["miss", "exact", "semantic", "shared"]
 Verdict = Literal["up", "down", "wrong"]
+# In questions: what a player is charged for an answer that a model could write, for a cached one, for one told again.
+QuestionCost = Literal["1", "0.1", "0"]
 
 
 def _plain_decimal(value: Decimal) -> str:
@@ -81,11 +83,12 @@ class AnswerPublic(BaseModel):
 
 
 class Meta(BaseModel):
-    """First event of a stream."""
+    """First event of a stream. `question_cost` goes into the head of the reply, for the gateway's daily quotas."""
 
     id: UUID
     cache: Cache
     patch: str
+    question_cost: QuestionCost = Field(exclude=True)
 
 
 class Token(BaseModel):

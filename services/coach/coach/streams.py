@@ -6,13 +6,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from coach.shapes import AnswerPublic, Token
+from coach.shapes import AnswerPublic, Meta, Token
 from common.errors import AppError, Problem, caller_locale, problem
 from common.telemetry import unexpected_errors
 
@@ -28,6 +28,8 @@ EVENTS_AHEAD = 64
 # Words up to about 60 letters; joined they are the text.
 _PIECES = re.compile(r".{1,60}(?:\s+|\Z)|\S{1,60}|\s+", re.DOTALL)
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+# For the gateway, which keeps it to itself.
+COST_HEADER = "Dugout-Question-Cost"
 
 
 class CallerLeftError(AppError):
@@ -45,6 +47,8 @@ class Telling:
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue(EVENTS_AHEAD)
         self._last_id = 0
         self._begun = asyncio.Event()
+        # What the reply's head says, known from the first event on.
+        self.headers = dict(HEADERS)
         self._task = asyncio.create_task(self._run(story))
 
     async def begin(self) -> None:
@@ -84,6 +88,8 @@ class Telling:
         await self._events.put(None)
 
     async def _tell(self, name: EventName, data: BaseModel) -> None:
+        if isinstance(data, Meta):
+            self.headers[COST_HEADER] = data.question_cost
         self._last_id += 1
         event = format_sse_event(event=name, id=str(self._last_id), data_str=_json(data))
         await self._events.put(event)
@@ -104,7 +110,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, telling: Telling) -> None:
-        super().__init__(telling.lines(), headers=HEADERS)
+        super().__init__(telling.lines(), headers=telling.headers)
         self._telling = telling
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,9 +137,14 @@ async def stream(request: Request, story: Story, *, heartbeat: float) -> EventSt
     return EventStream(telling)
 
 
-async def whole(request: Request, story: Story) -> AnswerPublic:
-    """The story's end alone."""
-    return await while_connected(request, story(_tell_nobody))
+async def whole(request: Request, response: Response, story: Story) -> AnswerPublic:
+    """The story's end alone, and what it costs in the head of `response`."""
+
+    async def note_cost(name: EventName, data: BaseModel) -> None:
+        if isinstance(data, Meta):
+            response.headers[COST_HEADER] = data.question_cost
+
+    return await while_connected(request, story(note_cost))
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -160,7 +171,3 @@ async def tell_text(text: str, tell: Tell) -> None:
 def _json(data: BaseModel) -> str:
     """A problem leaves out what it does not have, here as in a reply of its own; all else names every field."""
     return data.model_dump_json(exclude_none=isinstance(data, Problem))
-
-
-async def _tell_nobody(name: EventName, data: BaseModel) -> None:
-    """For callers that want the end alone."""
