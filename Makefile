@@ -16,7 +16,7 @@ export GAME Q
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e lint types fmt migrate build logs clean lock vectors calibrate
+.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e lint types fmt rotate-keys migrate build logs clean lock vectors calibrate
 
 ##@ Run
 up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=8000, DUGOUT_STATE=.dugout)
@@ -77,6 +77,9 @@ test-faults: setup ## Minutes of outage and load: S=gateway or T=path for some o
 
 e2e: setup ## Through the gateway only: against DUGOUT_URL, or a system of its own
 	$(BIN)/python -m pytest tests/e2e
+
+rotate-keys: setup ## Sign tokens with a new key; the old one's tokens hold until they expire (about a minute)
+	@$(BIN)/python -m devstack rotate-keys
 
 migrate: setup ## Bring the schemas of the running system to their newest version
 	@$(BIN)/python -m devstack migrate

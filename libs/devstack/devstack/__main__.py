@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import io
 import os
 import sys
@@ -15,6 +16,7 @@ from devstack.ask import Question, ask, describe
 from devstack.console import Console
 from devstack.games import available_games, load_game, read_game
 from devstack.gateway import GatewayError, signed_in
+from devstack.keys import rotate_keys
 from devstack.launch import ServerError
 from devstack.postgres import Postgres
 from devstack.runner import ProcessError, Runner
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop a system started in another terminal")
     commands.add_parser("clean", help="delete the state folder: all data and secrets")
     commands.add_parser("logs", help="follow the log file")
+    commands.add_parser("rotate-keys", help="sign tokens with a new key, and wait until it does (about a minute)")
     commands.add_parser("migrate", help="bring the running system's schemas to their newest version")
     return parser
 
@@ -104,6 +107,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             remove_state(settings.state)
         case "logs":
             _follow_log(settings)
+        case "rotate-keys":
+            asyncio.run(_rotate_keys(settings))
         case "migrate":
             asyncio.run(_migrate(settings))
     return 0
@@ -127,6 +132,11 @@ async def _load(settings: Settings, names: Sequence[str]) -> None:
             await load_game(operator, game, print)
             if settings.url is None:
                 write_loaded_game(settings.state, game.folder.name, game.digest())
+
+
+async def _rotate_keys(settings: Settings) -> None:
+    async with signed_in(_url(settings), "admin") as operator:
+        await rotate_keys(operator, functools.partial(print, flush=True))
 
 
 def _wait(settings: Settings, seconds: float) -> int:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from fastapi.responses import JSONResponse
 from devstack.ask import Question, ask, describe
 from devstack.games import available_games, load_game, read_game
 from devstack.gateway import GatewayError, signed_in
+from devstack.keys import rotate_keys
 from devstack.launch import free_port
 from devstack.settings import SettingsError
 from standins.server import serve
@@ -39,6 +41,7 @@ ANSWER = {
     "model": "extractive",
     "latency_ms": 12,
 }
+NOW = datetime.now(UTC).isoformat()
 
 
 class Gateway:
@@ -51,12 +54,15 @@ class Gateway:
         self.logins: list[dict[str, Any]] = []
         self.token_uses = 100
         self.job_states = ["queued", "running", "succeeded"]
+        self.key_looks = 0
         self.app = FastAPI()
         self.app.post("/auth/dev/login")(self.login)
         self.app.put("/admin/games/{slug}")(self.put_game)
         self.app.post("/admin/documents", status_code=202)(self.upload)
         self.app.get("/admin/jobs/{job_id}")(self.job)
         self.app.post("/api/coach/ask")(self.ask)
+        self.app.post("/admin/keys/rotate", status_code=202)(self.rotate)
+        self.app.get("/admin/keys")(self.list_keys)
         self.app.get("/readyz")(lambda: {"status": "ready"})
 
     async def login(self, body: dict[str, Any]) -> dict[str, str]:
@@ -89,6 +95,15 @@ class Gateway:
         error = {"code": "bad_row", "detail": "line 3"} if state == "failed" else None
         return {"id": job_id, "state": state, "done": 2, "total": 2, "error": error}
 
+    async def rotate(self, authorization: Annotated[str, Header()]) -> dict[str, Any]:
+        self.check(authorization)
+        return _keys("active", "next")
+
+    async def list_keys(self, authorization: Annotated[str, Header()]) -> dict[str, Any]:
+        self.check(authorization)
+        self.key_looks += 1
+        return _keys("active", "next") if self.key_looks < 3 else _keys("retired", "active")
+
     async def ask(self, body: dict[str, Any], authorization: Annotated[str, Header()]) -> Any:
         self.check(authorization)
         self.asked.append(body)
@@ -96,6 +111,11 @@ class Gateway:
             problem = {"code": "game_not_found", "title": "Not found", "detail": "no such game"}
             return JSONResponse(problem, 404, media_type="application/problem+json")
         return ANSWER
+
+
+def _keys(old: str, new: str) -> dict[str, Any]:
+    states = {"old": old, "new": new}
+    return {"keys": [{"kid": kid, "state": state, "signs_from": NOW} for kid, state in states.items()]}
 
 
 @pytest.fixture
@@ -208,8 +228,28 @@ async def test_command_ask_tells_a_problem_in_one_line(url: str) -> None:
     assert output == f"dugout: POST {url}/api/coach/ask answered 404 (game_not_found: no such game)\n"
 
 
+async def test_command_rotate_keys_waits_until_the_new_key_signs(gateway: Gateway, url: str) -> None:
+    code, output = await run(url, "rotate-keys")
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[:3] == ["old key: old", "new key: new, published", "signs in 0 s"]
+    assert lines[-1].startswith("the new key signs; tokens of the old one hold until they expire")
+    assert gateway.key_looks == 3
+    assert gateway.logins == [{"email": "admin@example.com", "role": "admin"}]
+
+
+async def test_a_rotation_that_never_ends_is_given_up(
+    gateway: Gateway, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devstack.keys.PATIENCE_SECONDS", 0)
+    gateway.key_looks = -1_000_000
+    async with signed_in(url, "admin") as operator:
+        with pytest.raises(GatewayError, match="the new key does not sign"):
+            await rotate_keys(operator, print)
+
+
 async def test_commands_say_when_nothing_runs(tmp_path: Path) -> None:
-    for arguments in (("ask", "--game", "tetris", "?"), ("games",), ("migrate",)):
+    for arguments in (("ask", "--game", "tetris", "?"), ("games",), ("migrate",), ("rotate-keys",)):
         code, output = await run("", *arguments, DUGOUT_STATE=str(tmp_path))
         assert (code, output) == (2, "dugout: Dugout is not running here: start it with make up, or set DUGOUT_URL\n")
     assert await run("", "down", DUGOUT_STATE=str(tmp_path)) == (0, "Dugout is not running here\n")
