@@ -4,58 +4,24 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from jose import JOSEError, jwt
-from jose.utils import base64url_decode, base64url_encode
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.errors import ForbiddenError, Text, UnauthorizedError
-from common.public_keys import ALGORITHM, KeySource, PublicKeys
+from common.claims import Claims, InvalidTokenError, Plan, PlayerClaims, Role, ServiceClaims, key_id, signed_claims
+from common.errors import ForbiddenError, UnauthorizedError
+from common.public_keys import KeySource, PublicKeys
 from common.revocations import Revocations, RevokedError
 
 PLAYER_AUDIENCE = "dugout"
 ACTOR_HEADER = "Dugout-Actor-Token"
-LONGEST_TOKEN = 4096
+# Auth signs for an hour at most, and forgets a revocation when no token that it voids can be left.
+LONGEST_LIFETIME_SECONDS = 3600
 LEEWAY_SECONDS = 30
 REMEMBERED_TOKENS = 20_000
-_FORBIDDEN_HEADERS = ("crit", "jku", "jwk", "x5u", "x5c")
-
-Role = Literal["player", "viewer", "admin"]
-Plan = Literal["free", "premium"]
-
-
-class _Claims(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-    iss: str
-    aud: str
-    sub: str
-    iat: int
-    nbf: int
-    exp: int
-    jti: str
-
-
-class PlayerClaims(_Claims):
-    """Claims of a person's access token; `epoch` counts that user's revocations."""
-
-    typ: Literal["access"]
-    role: Role
-    plan: Plan
-    sid: str
-    epoch: int
-    locale: str | None = None
-
-
-class ServiceClaims(_Claims):
-    """Claims of a client-credentials token; `scope` is a space-separated list."""
-
-    typ: Literal["service"]
-    scope: str
 
 
 class User(BaseModel):
@@ -91,9 +57,9 @@ class Verifier:
         self._issuer = issuer
         self._audience = audience
         self.revocations = revocations
-        self._verified: OrderedDict[bytes, PlayerClaims | ServiceClaims] = OrderedDict()
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
-    async def verify(self, token: str) -> PlayerClaims | ServiceClaims:
+    async def verify(self, token: str) -> Claims:
         """The claims of `token`.
 
         Raises UnauthorizedError; UnavailableError when the keys or the revocations could never be read, and for staff
@@ -109,7 +75,12 @@ class Verifier:
                 raise RevokedError
         return claims
 
-    async def _genuine(self, token: str) -> PlayerClaims | ServiceClaims:
+    def remembers(self, token: str) -> bool:
+        """Whether the signature of `token` was found right before, and need not be checked again."""
+        known = self._verified.get(hashlib.sha256(token.encode()).digest())
+        return known is not None and known.exp > time.time()
+
+    async def _genuine(self, token: str) -> Claims:
         digest = hashlib.sha256(token.encode()).digest()
         if known := self._verified.get(digest):
             if known.exp > time.time():
@@ -121,52 +92,25 @@ class Verifier:
             self._verified.popitem(last=False)
         return claims
 
-    async def _verify_anew(self, token: str) -> PlayerClaims | ServiceClaims:
-        key = await self._keys.get(_key_id(token))
+    async def _verify_anew(self, token: str) -> Claims:
+        key = await self._keys.get(key_id(token))
         if key is None:
-            raise _refused()
-        try:
-            # jose would check `aud` against one value only; ours depends on the token's kind.
-            raw = jwt.decode(
-                token,
-                key,
-                algorithms=[ALGORITHM],
-                issuer=self._issuer,
-                options={"verify_aud": False, "leeway": LEEWAY_SECONDS},
-            )
-            kind = PlayerClaims if raw.get("typ") == "access" else ServiceClaims
-            claims = kind.model_validate(raw)
-        except (JOSEError, ValidationError) as error:
-            raise _refused() from error
-        expected = PLAYER_AUDIENCE if isinstance(claims, PlayerClaims) else self._audience
-        if claims.aud != expected or claims.iat > time.time() + LEEWAY_SECONDS:
-            raise _refused()
+            raise InvalidTokenError
+        claims = signed_claims(token, key)
+        if not self._accepts(claims):
+            raise InvalidTokenError
         return claims
 
-
-def _refused() -> UnauthorizedError:
-    return UnauthorizedError(Text("The token is not valid", "토큰이 올바르지 않습니다"))
-
-
-def _key_id(token: str) -> str:
-    """The `kid` of a token that is worth a signature check."""
-    if len(token) > LONGEST_TOKEN:
-        raise _refused()
-    try:
-        header = jwt.get_unverified_header(token)
-    except JOSEError as error:
-        raise _refused() from error
-    key_id = header.get("kid")
-    # The last character has spare bits and padding is ignored: one token could be written in many ways.
-    signature = token.rpartition(".")[2].encode()
-    if (
-        base64url_encode(base64url_decode(signature)) != signature
-        or header.get("alg") != ALGORITHM
-        or not isinstance(key_id, str)
-        or any(name in header for name in _FORBIDDEN_HEADERS)
-    ):
-        raise _refused()
-    return key_id
+    def _accepts(self, claims: Claims) -> bool:
+        """Whether what auth signed is meant for us, and for now."""
+        audience = PLAYER_AUDIENCE if isinstance(claims, PlayerClaims) else self._audience
+        now = time.time()
+        return (
+            (claims.iss, claims.aud) == (self._issuer, audience)
+            and max(claims.iat, claims.nbf) <= now + LEEWAY_SECONDS
+            and claims.exp >= now - LEEWAY_SECONDS
+            and claims.exp - claims.iat <= LONGEST_LIFETIME_SECONDS
+        )
 
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/…/login")
@@ -194,7 +138,7 @@ async def acting_user(request: Request) -> User:
 async def _user(request: Request, token: str) -> User:
     claims = await request.state.verifier.verify(token)
     if not isinstance(claims, PlayerClaims):
-        raise _refused()
+        raise InvalidTokenError
     return User(
         id=UUID(claims.sub),
         role=claims.role,

@@ -74,10 +74,13 @@ class Tokens:
         self.pem = self.private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
+        # Parsed once: that takes longer than to sign.
+        self._key = jwk.construct(self.pem, ALGORITHM)
+        self._public_jwk = {**self._key.public_key().to_dict(), "kid": KEY_ID, "use": "sig"}
 
     def public_jwk(self) -> dict[str, Any]:
         """The public half, as auth publishes it."""
-        return {**jwk.construct(self.pem, ALGORITHM).public_key().to_dict(), "kid": KEY_ID, "use": "sig"}
+        return self._public_jwk
 
     def player(self, user_id: UUID | None = None, **claims: Any) -> str:
         """An access token; `claims` replace the defaults (`role="admin"`, `plan="premium"`, `exp=…`)."""
@@ -95,7 +98,7 @@ class Tokens:
         """Any claims, signed with the test key."""
         now = int(time.time())
         defaults = {"iss": ISSUER, "iat": now, "nbf": now, "exp": now + 600, "jti": str(uuid7())}
-        signed: str = jwt.encode({**defaults, **claims}, self.pem, ALGORITHM, {"kid": KEY_ID, **(headers or {})})
+        signed: str = jwt.encode({**defaults, **claims}, self._key, ALGORITHM, {"kid": KEY_ID, **(headers or {})})
         return signed
 
     def headers(self, **claims: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
-from common.identity import Plan, Role
+from common.claims import Plan, Role
 
 Status = Literal["active", "banned"]
 

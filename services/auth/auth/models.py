@@ -10,8 +10,8 @@ from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, String, Un
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
+from common.claims import Plan, Role
 from common.db import schema_registry, utc_now, uuid7
-from common.identity import Plan, Role
 
 Status = Literal["active", "banned"]
 Locale = Literal["ko", "en"]

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from auth.models import KeyState, Locale, Status
-from common.identity import Plan, Role
+from common.claims import Plan, Role
 
 # Postgres text holds no NUL, and no other control character belongs into a word that somebody looks for.
 _Words = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=r"^[^\x00-\x1f\x7f]+$")]

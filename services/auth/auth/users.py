@@ -9,9 +9,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth import revocations
 from auth.models import Audit, Locale, Stats, User, UserUpdate
+from common.claims import Plan, Role
 from common.db import utc_now, uuid7
 from common.errors import ForbiddenError, Text, UnauthorizedError
-from common.identity import Plan, Role
 
 
 class AccountBannedError(ForbiddenError):

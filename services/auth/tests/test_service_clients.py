@@ -8,9 +8,10 @@ from sqlmodel import select
 from auth.app import build
 from auth.models import ServiceClient
 from auth.settings import Settings
+from common.claims import ServiceClaims
 from common.db import Sessions
 from common.http import ServiceAuth
-from common.identity import ServiceClaims, Verifier
+from common.identity import Verifier
 from common.public_keys import http_key_source
 from common.testing import nothing_revoked, running
 

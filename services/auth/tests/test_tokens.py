@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 from jose import jwt
 
-from common.identity import PlayerClaims, Verifier
+from common.claims import PlayerClaims
+from common.identity import Verifier
 from common.public_keys import http_key_source
 from common.testing import nothing_revoked
 
