@@ -35,7 +35,7 @@ async def drop_key(kid: UUID, _: KeysAdmin, admin: ActingAdmin, session: Session
     await key_rotation.drop(session, str(kid), admin.id)
 
 
-@router.post("/users/search", responses=problem_responses(422))
+@router.post("/users/search", responses=problem_responses(400, 422))
 async def search_users(body: UserSearch, _: UsersAdmin, __: ActingViewer, session: SessionDep) -> UserPage:
     """Accounts that match all that is asked, newest first."""
     return await user_search.find(session, body)
@@ -47,7 +47,7 @@ async def show_user(user_id: UUID, _: UsersAdmin, __: ActingViewer, session: Ses
     return await user_search.show(session, user_id)
 
 
-@router.patch("/users/{user_id}", responses=problem_responses(404, 409, 422))
+@router.patch("/users/{user_id}", responses=problem_responses(400, 404, 409, 422))
 async def change_user(
     user_id: UUID, body: UserChange, _: UsersAdmin, admin: ActingAdmin, session: SessionDep
 ) -> UserDetail:
@@ -56,7 +56,7 @@ async def change_user(
     return await user_search.show(session, user_id)
 
 
-@router.post("/users/{user_id}/logout", responses=problem_responses(404, 409, 422))
+@router.post("/users/{user_id}/logout", responses=problem_responses(400, 404, 409, 422))
 async def sign_user_out(
     user_id: UUID, body: SignOut, _: UsersAdmin, admin: ActingAdmin, session: SessionDep
 ) -> SignedOut:

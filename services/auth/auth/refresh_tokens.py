@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from auth import revocations
+from auth import revocations, users
 from auth.models import Audit, RefreshToken, User
 from common.db import utc_now, uuid7
 from common.errors import Text, UnauthorizedError
@@ -40,7 +40,10 @@ def start_family(session: AsyncSession, user: User, lifetime: timedelta) -> tupl
 
 
 async def redeem(session: AsyncSession, presented: str) -> Redeemed | None:
-    """Look up a presented token; None when it does not hold. A replay ends its family, so commit either way."""
+    """Look up a presented token; None when it does not hold. A replay ends its family, so commit either way.
+
+    Raises AccountBannedError, which says more than that a ban has ended the session.
+    """
     digest = _digest(presented)
     presented_token = select(RefreshToken).where(RefreshToken.token_hash == digest)
     owner = select(RefreshToken.user_id).where(RefreshToken.token_hash == digest).scalar_subquery()
@@ -48,6 +51,7 @@ async def redeem(session: AsyncSession, presented: str) -> Redeemed | None:
     user = (await session.exec(select(User).where(User.id == owner).with_for_update(key_share=True))).one_or_none()
     if user is None:
         return None
+    users.refuse_banned(user)
     token = (await session.exec(presented_token)).one()
     now = utc_now()
     if token.revoked_at or token.expires_at <= now:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from auth import google, refresh_tokens, users
+from auth import erased_identities, google, refresh_tokens, users
 from auth.google import Google
 from auth.models import DevLogin, GoogleLogin, LogoutDone, SignedIn, User, UserPublic
 from auth.refresh_tokens import InvalidRefreshTokenError
@@ -27,6 +27,7 @@ async def with_google(
             name=account.name,
             locale=account.locale,
         )
+        await erased_identities.refuse_banned(session, settings.erasure_key, user)
         if user.email in settings.admin_emails:
             await users.grant(session, user, role="admin", by="environment")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
@@ -38,6 +39,7 @@ async def for_development(login: DevLogin, sessions: Sessions, issuer: TokenIssu
     email = login.email.lower()
     async with sessions.begin() as session:
         user = await users.find_or_create(session, issuer=DEV_ISSUER, subject=email, email=email)
+        await erased_identities.refuse_banned(session, settings.erasure_key, user)
         await users.grant(session, user, role=login.role, plan=login.plan, by="development")
         family, refresh = refresh_tokens.start_family(session, user, settings.refresh_lifetime)
     return _signed_in(issuer, user, family, refresh)
@@ -50,7 +52,6 @@ async def refresh(presented: str, sessions: Sessions, issuer: TokenIssuer, setti
         if redeemed and redeemed.user.issuer == DEV_ISSUER and settings.env != "development":
             redeemed = None  # anyone may have made that account, as an admin too, while the database was a developer's
         if redeemed:
-            users.refuse_banned(redeemed.user)
             following = refresh_tokens.rotate(session, redeemed, settings.refresh_lifetime)
     # Raised out here, because inside it would roll back the end of a family whose token was replayed.
     if not redeemed:
