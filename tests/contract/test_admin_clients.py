@@ -88,6 +88,7 @@ async def test_auth_grants_admin_a_token_and_counts_players(database_urls: dict[
         env="development",
         database_url=database_urls["auth"],
         key_encryption_key=SecretStr(Fernet.generate_key().decode()),
+        erasure_key=SecretStr("erasure-key-of-the-tests"),
         service_secrets={"admin": SECRET},
     )
     address = database_urls["auth"].get_secret_value()

@@ -23,7 +23,9 @@ INHERITED_PREFIX = "COVERAGE_"
 # What the user may set, by the process it is for.
 FOR_ALL = {"DUGOUT_LOG_LEVEL": "DUGOUT_LOG_LEVEL", "DUGOUT_OTLP_ENDPOINT": "DUGOUT_OTLP_ENDPOINT"}
 FOR_GATEWAY = {"DUGOUT_LIMITS": "DUGOUT_LIMITS"}
-FOR_AUTH = {name: name for name in ("DUGOUT_GOOGLE_CLIENT_IDS", "DUGOUT_GOOGLE_CERTS_URL")}
+FOR_AUTH = {
+    name: name for name in ("DUGOUT_GOOGLE_CLIENT_IDS", "DUGOUT_GOOGLE_CERTS_URL", "DUGOUT_ERASURE_REPEAT_SECONDS")
+}
 FOR_COACH = {
     "OPENAI_API_KEY": "DUGOUT_OPENAI_API_KEY",
     "OPENAI_BASE_URL": "DUGOUT_OPENAI_BASE_URL",
@@ -152,7 +154,11 @@ def _own_environments(system: System) -> dict[str, dict[str, str]]:
         },
         "auth": {
             "DUGOUT_KEY_ENCRYPTION_KEY": secrets.key_encryption_key,
+            "DUGOUT_ERASURE_KEY": secrets.erasure_key,
             "DUGOUT_SERVICE_SECRETS": json.dumps(secrets.client_secrets),
+            "DUGOUT_COACH_URL": system.url("coach"),
+            "DUGOUT_WORKER_URL": system.url("worker"),
+            "DUGOUT_ADMIN_URL": system.url("admin"),
             **system.chosen_by_user(FOR_AUTH),
         },
         "coach": {"DUGOUT_RAG_URL": system.url("rag"), **system.chosen_by_user(FOR_COACH)},

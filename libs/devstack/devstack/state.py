@@ -35,6 +35,7 @@ class Secrets:
     role_passwords: dict[str, str]
     client_secrets: dict[str, str]
     key_encryption_key: str
+    erasure_key: str
 
 
 @contextmanager
@@ -105,6 +106,7 @@ def kept_secrets(state: Path, roles: tuple[str, ...], clients: tuple[str, ...]) 
         role_passwords={role: secrets.token_urlsafe(32) for role in roles} | known.get("role_passwords", {}),
         client_secrets={client: secrets.token_urlsafe(32) for client in clients} | known.get("client_secrets", {}),
         key_encryption_key=known.get("key_encryption_key") or _fernet_key(),
+        erasure_key=known.get("erasure_key") or secrets.token_urlsafe(32),
     )
     if asdict(whole) != known:
         write_private(path, json.dumps(asdict(whole), indent=2), None)

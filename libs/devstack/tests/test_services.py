@@ -25,7 +25,9 @@ from devstack.services import (
 from devstack.settings import SettingsError
 from devstack.state import Secrets
 
-SECRETS = Secrets({role: f"{role}-password" for role in ROLES}, {c: f"{c}-client" for c in CLIENTS}, "fernet-key")
+SECRETS = Secrets(
+    {role: f"{role}-password" for role in ROLES}, {c: f"{c}-client" for c in CLIENTS}, "fernet-key", "erasure-key"
+)
 USER = {"PATH": "/bin", "OPENAI_API_KEY": "sk-user", "AWS_SECRET_ACCESS_KEY": "aws", "COVERAGE_PROCESS_START": "x"}
 
 
@@ -58,6 +60,7 @@ def holders(processes: dict[str, Process], secret: str) -> set[str]:
         ("coach-password", {"coach"}),
         ("auth-password", {"auth"}),
         ("fernet-key", {"auth"}),
+        ("erasure-key", {"auth"}),
         ("gateway-client", {"auth", "gateway"}),
         ("coach-client", {"auth", "coach"}),
         ("rag-client", {"auth", "rag"}),

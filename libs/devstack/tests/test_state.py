@@ -34,7 +34,10 @@ def test_secrets_are_made_once_and_nobody_else_reads_them(tmp_path: Path) -> Non
     made = kept_secrets(tmp_path, ("auth",), ("coach",))
     assert kept_secrets(tmp_path, ("auth",), ("coach",)) == made
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
-    assert len({*made.role_passwords.values(), *made.client_secrets.values(), made.key_encryption_key}) == 3
+    assert (
+        len({*made.role_passwords.values(), *made.client_secrets.values(), made.key_encryption_key, made.erasure_key})
+        == 4
+    )
 
 
 def test_new_service_gets_its_secrets_beside_the_kept_ones(tmp_path: Path) -> None:

@@ -1,11 +1,26 @@
 """The routes of auth: sign-in and profile, public keys, and what other services ask."""
 
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Response
+from fastapi.responses import StreamingResponse
 
 from auth import revocations, service_clients, sign_in, users
-from auth.deps import GoogleDep, IssuerDep, KeysDep, RevocationReader, SessionsDep, SettingsDep, StatsReader, no_store
+from auth.deps import (
+    ErasuresDep,
+    GoogleDep,
+    HoldersDep,
+    IssuerDep,
+    KeysDep,
+    RevocationReader,
+    SessionsDep,
+    SettingsDep,
+    StatsReader,
+    no_store,
+)
+from auth.erasures import Receipt
+from auth.export import export
 from auth.models import (
     DevLogin,
     GoogleLogin,
@@ -28,6 +43,13 @@ from common.revocations import RevocationPage
 # A cache on the way must not hide a new key from verifiers until it signs (`auth.key_rotation`).
 JWKS_MAX_AGE_SECONDS = 15
 
+EXPORT_HEADERS = {"Content-Disposition": 'attachment; filename="dugout-export.json"', "Cache-Control": "no-store"}
+EXPORT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "All that is kept of you, by service. Only a document that parses is whole",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 
 router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(no_store)])
 development_router = APIRouter(prefix="/auth/dev", tags=["auth"], dependencies=[Depends(no_store)])
@@ -49,7 +71,7 @@ async def refresh(body: Refresh, sessions: SessionsDep, issuer: IssuerDep, setti
     return await sign_in.refresh(body.refresh_token, sessions, issuer, settings)
 
 
-@router.post("/logout", responses=problem_responses(400, 401, 422))
+@router.post("/logout", responses=problem_responses(400, 401, 403, 422))
 async def logout(body: Logout, sessions: SessionsDep) -> LogoutDone:
     """End this session, or every session of this account."""
     return await sign_in.log_out(body.refresh_token, sessions, everywhere=body.everywhere)
@@ -65,6 +87,30 @@ async def read_me(caller: CurrentUser, session: SessionDep) -> UserPublic:
 async def update_me(body: UserUpdate, caller: CurrentUser, session: SessionDep) -> UserPublic:
     """Change name or language; null clears one, leaving it out keeps it."""
     return UserPublic.model_validate(await users.update(session, caller.id, body))
+
+
+@router.get("/me/export", response_class=StreamingResponse, responses=EXPORT | problem_responses(401, 503))
+async def export_me(caller: CurrentUser, sessions: SessionsDep, holders: HoldersDep) -> StreamingResponse:
+    """Everything that any service keeps of you, as one JSON document."""
+    document = await export(caller.id, sessions, holders)
+    return StreamingResponse(document, media_type="application/json", headers=EXPORT_HEADERS)
+
+
+@router.delete("/me", status_code=202, responses=problem_responses(401, 503))
+async def delete_me(caller: CurrentUser, erasures: ErasuresDep, response: Response) -> Receipt:
+    """Delete your account, and erase you from every service: at once where possible, else as soon as it is.
+
+    This cannot be undone. All your sessions end; the reply is a receipt, and `Location` says where to read it again.
+    """
+    receipt = await erasures.order(caller.id)
+    response.headers["Location"] = f"/auth/erasures/{receipt.id}"
+    return receipt
+
+
+@router.get("/erasures/{erasure_id}", responses=problem_responses(404, 422))
+async def read_erasure(erasure_id: UUID, erasures: ErasuresDep) -> Receipt:
+    """How far an erasure is; whoever ordered it has no token any more, and nobody else can guess its id."""
+    return await erasures.receipt(erasure_id)
 
 
 @development_router.post("/login", responses=problem_responses(400, 403, 422))

@@ -2,18 +2,22 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 
 from auth import api, ops_api, revocations, service_clients
+from auth.clients import Holder, open_holders
+from auth.erasures import Erasures
 from auth.google import google_client
 from auth.housekeeping import housekeeping
 from auth.keys import open_key_ring
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.app import create_app
+from common.db import Sessions
 from common.identity import Verifier
 from common.revocations import Revocations
 
@@ -35,6 +39,7 @@ async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[s
     keys = await open_key_ring(state["sessions"], encryption)
     async with state["sessions"].begin() as session:
         await service_clients.store_secrets(session, settings.service_secrets)
+    issuer = TokenIssuer(keys, issuer=settings.issuer, lifetime_seconds=settings.access_token_seconds)
     async with (
         keys.followed(),
         housekeeping(state["sessions"]),
@@ -43,12 +48,16 @@ async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[s
             client_ids=settings.google_client_ids,
             timeout_seconds=settings.google_timeout_seconds,
         ) as google,
+        open_holders(settings, issuer) as holders,
+        _erasures(settings, state["sessions"], holders, encryption).pursued() as erasures,
     ):
         yield {
             "keys": keys,
             "encryption": encryption,
             "google": google,
-            "token_issuer": TokenIssuer(keys, issuer=settings.issuer, lifetime_seconds=settings.access_token_seconds),
+            "token_issuer": issuer,
+            "holders": holders,
+            "erasures": erasures,
             # Auth verifies against its own keys and database; asking itself over HTTP would only add a way to fail.
             "verifier": Verifier(
                 fetch_keys=keys.published,
@@ -57,3 +66,13 @@ async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[s
                 revocations=Revocations(revocations.database_source(state["sessions"])),
             ),
         }
+
+
+def _erasures(settings: Settings, sessions: Sessions, holders: list[Holder], encryption: Fernet) -> Erasures:
+    return Erasures(
+        sessions=sessions,
+        holders=holders,
+        seal=encryption,
+        identity_key=settings.erasure_key,
+        repeat_after=[timedelta(seconds=seconds) for seconds in settings.erasure_repeat_seconds],
+    )

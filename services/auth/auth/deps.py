@@ -5,6 +5,8 @@ from typing import Annotated, cast
 from cryptography.fernet import Fernet
 from fastapi import Depends, Request, Response
 
+from auth.clients import Holder
+from auth.erasures import Erasures
 from auth.google import Google
 from auth.keys import KeyRing
 from auth.settings import Settings
@@ -38,6 +40,14 @@ def _google(request: Request) -> Google:
     return cast("Google", request.state.google)
 
 
+def _erasures(request: Request) -> Erasures:
+    return cast("Erasures", request.state.erasures)
+
+
+def _holders(request: Request) -> list[Holder]:
+    return cast("list[Holder]", request.state.holders)
+
+
 def _acting_viewer(user: ActingUser) -> User:
     if user.role not in ("viewer", "admin"):
         raise ForbiddenError
@@ -61,6 +71,8 @@ SessionsDep = Annotated[Sessions, Depends(_sessions)]
 KeysDep = Annotated[KeyRing, Depends(_keys)]
 EncryptionDep = Annotated[Fernet, Depends(_encryption)]
 IssuerDep = Annotated[TokenIssuer, Depends(_issuer)]
+ErasuresDep = Annotated[Erasures, Depends(_erasures)]
+HoldersDep = Annotated[list[Holder], Depends(_holders)]
 GoogleDep = Annotated[Google, Depends(_google)]
 RevocationReader = Annotated[Service, Depends(require_scope("auth:revocations"))]
 StatsReader = Annotated[Service, Depends(require_scope("auth:read"))]

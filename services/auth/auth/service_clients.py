@@ -43,6 +43,11 @@ class InvalidScopeError(BadRequestError):
     title = Text("This client may not have that scope", "이 클라이언트에 허용되지 않은 범위입니다")
 
 
+def own_scope(audience: str) -> str:
+    """What auth itself may do at another service; it needs no secret for its own tokens."""
+    return " ".join(_ALLOWED["auth"][audience])
+
+
 async def store_secrets(session: AsyncSession, secrets: Mapping[str, SecretStr]) -> None:
     """Make the table say what the environment says; raises ValueError for a client we do not know."""
     if unknown := secrets.keys() - _ALLOWED.keys():

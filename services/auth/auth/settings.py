@@ -17,6 +17,17 @@ class Settings(ServiceSettings):
     # The clients of ours, by name, with the secret each one presents at /internal/token.
     service_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
+    # Hashes the identities of erased accounts. With another one, bans of erased accounts are forgotten.
+    erasure_key: SecretStr
+    # Seconds after an erasure was ordered at which all services are asked once more: when the longest question has
+    # ended, and the longest upload.
+    erasure_repeat_seconds: list[float] = Field(default=[180, 900])
+
+    # The services that hold something of a person.
+    coach_url: str = "http://127.0.0.1:8002"
+    worker_url: str = "http://127.0.0.1:8005"
+    admin_url: str = "http://127.0.0.1:8004"
+
     access_token_seconds: int = Field(default=600, ge=60, le=3600)
     # Counts from the last use: who comes back once in this time stays signed in. In the environment `P30D`.
     refresh_lifetime: timedelta = timedelta(days=30)

@@ -38,6 +38,7 @@ def settings(database: Database, google_server: GoogleStandin) -> Settings:
         env="development",
         database_url=SecretStr(database.migrated("auth")),
         key_encryption_key=SecretStr(Fernet.generate_key().decode()),
+        erasure_key=SecretStr("erasure-key-of-the-tests"),
         service_secrets={
             name: SecretStr(f"{name}-secret-of-the-tests") for name in ("gateway", "coach", "rag", "worker", "admin")
         },
