@@ -47,7 +47,6 @@ class RevocationPage(BaseModel):
 
 # Reads since a `next`, or all that matters; raises AppError.
 RevocationSource = Callable[[str | None], Awaitable[RevocationPage]]
-OnRevoked = Callable[[Revoked], None]
 
 
 class RevokedError(UnauthorizedError):
@@ -64,11 +63,12 @@ class _Expiry(NamedTuple):
 
 
 class Revocations:
-    """The list; `on_revoked` is told about each new entry, once."""
+    """The list; `on_revoked`, where somebody sets it, is told each new entry once."""
 
-    def __init__(self, read: RevocationSource, *, on_revoked: OnRevoked | None = None) -> None:
+    on_revoked: Callable[[Revoked], None] | None = None
+
+    def __init__(self, read: RevocationSource) -> None:
         self._read = read
-        self._on_revoked = on_revoked
         self._epochs: dict[str, int] = {}
         self._expiries: deque[_Expiry] = deque()
         self._cursor: str | None = None
@@ -148,8 +148,8 @@ class Revocations:
                 continue
             self._epochs[revoked.sid] = revoked.epoch
             self._expiries.append(_Expiry(now + RELEVANT_SECONDS, revoked))
-            if self._on_revoked:
-                self._on_revoked(revoked)
+            if self.on_revoked:
+                self.on_revoked(revoked)
         while self._expiries and self._expiries[0].at <= now:
             _, old = self._expiries.popleft()
             if self._epochs[old.sid] == old.epoch:

@@ -5,11 +5,13 @@ Not a FastAPI route: routing, validation and response classes would cost more th
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 import httpx
 from fastapi import Request
 from starlette.types import Receive, Scope, Send
 
+from common.claims import PlayerClaims
 from common.errors import (
     AppError,
     BadRequestError,
@@ -20,10 +22,11 @@ from common.errors import (
     UpstreamTimeoutError,
     problem_response,
 )
-from common.identity import PlayerClaims, Verifier, bearer_token
+from common.identity import Verifier, bearer_token
 from gateway.body import ClientLeftError, RequestBody
 from gateway.connection import Connection, Outgoing
 from gateway.headers import client_address, client_network, to_client, to_service
+from gateway.open_streams import OpenStreams
 from gateway.rate_limit import Admission, FailedTokens, RateLimiter
 from gateway.routes import Route
 from gateway.settings import Settings
@@ -44,6 +47,7 @@ class Proxy:
         self._verifier = verifier
         self._limiter = limiter
         self._upstreams = upstreams
+        self._open_streams = OpenStreams(verifier.revocations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry, for HTTP."""
@@ -87,14 +91,16 @@ class Proxy:
                 silence=route.read_timeout,
             )
             reply = await _ask(self._upstreams[route.service], outgoing)
-            await _relay(reply, route, admission, send)
+            relay = partial(_relay, reply, route, admission)
+            await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
 
     async def _admit(self, route: Route, client: str, authorization: bytes | None) -> Admission:
         """Players have limits of their own where a token is required; elsewhere addresses have, whoever it is."""
         address = f"ip:{client_network(client)}"
         if route.who == "required":
             player = await self._player(address, authorization)
-            return await self._limiter.admit(route, f"user:{player.sub}", player.plan)
+            admission = await self._limiter.admit(route, f"user:{player.sub}", player.plan)
+            return admission._replace(player=player)
         admission = await self._limiter.admit(route, address, None)
         if route.who == "optional" and authorization is not None:
             await self._player(address, authorization)

@@ -16,8 +16,8 @@ from prometheus_client import Counter
 from redis import RedisError
 from redis.asyncio import Redis
 
+from common.claims import Plan, PlayerClaims
 from common.errors import TooManyRequestsError
-from common.identity import Plan
 from gateway.counts import QUESTION, Check, Count, OwnCounts, Quota, Window
 from gateway.quotas import Bill, Calendar
 from gateway.routes import Route, WhenRedisAway
@@ -43,10 +43,11 @@ _PROBE = Check(Window("gateway:limit:probe", 1000, 1, binding=True))
 
 
 class Admission(NamedTuple):
-    """Leave to go on: headers that say where the caller stands, and the bill of a question."""
+    """Leave to go on: headers that say where the caller stands, the bill of a question, and who it is where known."""
 
     headers: list[Header]
     bill: Bill | None = None
+    player: PlayerClaims | None = None
 
 
 class _Counted(NamedTuple):
