@@ -53,17 +53,18 @@ class Verifier:
     """
 
     def __init__(self, *, fetch_keys: KeySource, issuer: str, audience: str, revocations: Revocations) -> None:
-        self._keys = PublicKeys(fetch_keys)
         self._issuer = issuer
         self._audience = audience
         self.revocations = revocations
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+        # What a key that somebody stole has signed must not be remembered for longer than the key.
+        self._keys = PublicKeys(fetch_keys, on_dropped=self._verified.clear)
 
     async def verify(self, token: str) -> Claims:
         """The claims of `token`.
 
-        Raises UnauthorizedError; UnavailableError when the keys or the revocations could never be read, and for staff
-        when the revocations are out of date.
+        Raises UnauthorizedError; UnavailableError when the token's key cannot be asked for, when the revocations could
+        never be read, and for staff when they are out of date.
         """
         claims = await self._genuine(token)
         if isinstance(claims, PlayerClaims):

@@ -1,4 +1,4 @@
-"""Auth's public keys: fetched when a token names one that is not known, and not more often than that is worth."""
+"""Auth's public keys: fetched when they are needed, and not more often than that is worth."""
 
 import asyncio
 import logging
@@ -18,8 +18,11 @@ from common.http import call
 logger = logging.getLogger(__name__)
 
 ALGORITHM = "RS256"
-# A flood of tokens with made-up key ids must not become a flood of key fetches.
+# A flood of tokens with made-up key ids must not become a flood of fetches. A key is published for longer than this
+# before it signs, so that one fetch may fail; and one that auth has dropped is forgotten after this.
 KEY_FETCH_INTERVAL_SECONDS = 30.0
+# Without any key nobody can come in, so auth is asked again sooner.
+FIRST_FETCH_INTERVAL_SECONDS = 1.0
 
 JWK = dict[str, Any]
 # Raises AppError when there are none to be had.
@@ -33,40 +36,53 @@ class _KeySet(BaseModel):
 
 
 class PublicKeys:
-    """The keys that `fetch` gives, by their id."""
+    """The keys that `fetch` gives, by their id; `on_dropped` is told when one of them is gone."""
 
-    def __init__(self, fetch: KeySource) -> None:
+    def __init__(
+        self, fetch: KeySource, *, on_dropped: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._fetch = fetch
+        self._clock = clock
+        self._on_dropped = on_dropped
         self._keys: dict[str, Key] = {}
         self._fetched_at = float("-inf")
+        self._failed = False
         self._refresh: asyncio.Task[None] | None = None
 
     async def get(self, key_id: str) -> Key | None:
-        """The key, or None when auth publishes no such; raises UnavailableError when none could ever be fetched."""
+        """The key, or None when auth publishes no such.
+
+        Raises UnavailableError when auth cannot be asked: a key it does not know may be made up or new.
+        """
+        interval = KEY_FETCH_INTERVAL_SECONDS if self._keys else FIRST_FETCH_INTERVAL_SECONDS
+        if not self._refresh and self._clock() - self._fetched_at >= interval:
+            self._refresh = asyncio.create_task(self._refresh_keys())
         if key_id not in self._keys:
-            if not self._refresh and time.monotonic() - self._fetched_at >= KEY_FETCH_INTERVAL_SECONDS:
-                self._refresh = asyncio.create_task(self._refresh_keys())
             # Whoever comes during a fetch waits for it, also when the caller that began it has gone.
             if self._refresh:
                 await asyncio.shield(self._refresh)
-        if not self._keys:
-            raise UnavailableError(Text("Sign-in keys are not available yet", "로그인 키를 아직 가져오지 못했습니다"))
+            if self._failed:
+                raise UnavailableError(
+                    Text("Sign-in keys are not available right now", "지금은 로그인 키를 가져올 수 없습니다")
+                )
         return self._keys.get(key_id)
 
     async def _refresh_keys(self) -> None:
-        previous, self._fetched_at = self._fetched_at, time.monotonic()
+        self._fetched_at, self._failed = self._clock(), True
         try:
             keys = {item["kid"]: jwk.construct(item, ALGORITHM) for item in await self._fetch()}
+            if not keys:
+                raise LookupError("an empty set")
         except (AppError, JOSEError, LookupError, TypeError, ValueError) as error:  # what a broken key may raise
             key_fetches.labels("failed").inc()
             logger.warning("could not fetch the sign-in keys", extra={"reason": type(error).__name__})
-            # Without any key nobody can come in, so try again on the next request, not in half a minute.
-            self._fetched_at = self._fetched_at if self._keys else previous
             return
         finally:
             self._refresh = None
         key_fetches.labels("ok").inc()
-        self._keys = keys
+        if self._keys.keys() - keys.keys():
+            self._on_dropped()
+        self._keys, self._failed = keys, False
 
 
 def http_key_source(client: httpx.AsyncClient) -> KeySource:

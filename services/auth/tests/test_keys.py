@@ -16,7 +16,7 @@ from auth.models import Audit, KeyState, SigningKey
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.db import Sessions, create_engine, session_factory, uuid7
-from common.public_keys import KEY_FETCH_INTERVAL_SECONDS, PublicKeys
+from common.public_keys import KEY_FETCH_INTERVAL_SECONDS
 
 ADMIN = uuid7()
 
@@ -129,7 +129,7 @@ async def test_a_retired_key_is_kept_until_its_last_token_has_expired(sessions: 
     longest = timedelta(seconds=token.expires_in + 30)  # the verifiers' leeway
     await age(sessions, "retired", longest)
     await ring.reread()
-    assert await PublicKeys(ring.published).get(old)
+    assert old in [key["kid"] for key in await ring.published()]
 
     await age(sessions, "retired", key_rotation.KEPT_AFTER_USE - longest)
     await ring.reread()
