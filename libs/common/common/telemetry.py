@@ -3,6 +3,8 @@
 import logging
 import re
 import time
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -67,9 +69,10 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _incoming_id(scope) or str(uuid7())
+        headers = dict(scope["headers"])
+        request_id = _incoming_id(headers) or str(uuid7())
         context = logs.request_id.set(request_id)
-        language = accept_language.set(_header(scope, b"accept-language"))
+        language = accept_language.set(headers.get(b"accept-language", b"").decode("latin-1"))
         started, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
@@ -99,7 +102,7 @@ def record_request(scope: Scope, status: int, seconds: float) -> None:
     """One observation and one log line; labels are route templates, so made-up paths add no series."""
     route = _route(scope)
     method = scope["method"] if scope["method"] in _KNOWN_METHODS else "OTHER"
-    request_seconds.labels(method, route, str(status)).observe(seconds)
+    _timer(method, route, status).observe(seconds)
     level = logging.DEBUG if route in QUIET_PATHS else logging.INFO
     extra: dict[str, Any] = {
         "method": method,
@@ -110,6 +113,11 @@ def record_request(scope: Scope, status: int, seconds: float) -> None:
     logger.log(level, "request", extra=extra)
 
 
+@lru_cache(maxsize=1024)
+def _timer(method: str, route: str, status: int) -> Histogram:
+    return request_seconds.labels(method, route, str(status))
+
+
 def _route(scope: Scope) -> str:
     """The route template (`/admin/jobs/{id}`), or `unmatched`."""
     if scope["path"] in QUIET_PATHS:  # FastAPI's own page for the document is no route of ours
@@ -117,10 +125,6 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", None) or scope.get("route_template") or "unmatched")
 
 
-def _incoming_id(scope: Scope) -> str | None:
-    text = _header(scope, b"x-request-id")
-    return text if text and _REQUEST_ID.fullmatch(text) else None
-
-
-def _header(scope: Scope, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
+def _incoming_id(headers: Mapping[bytes, bytes]) -> str | None:
+    text = headers.get(b"x-request-id", b"").decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else None

@@ -9,6 +9,9 @@ from starlette.types import Receive
 
 from common.errors import AppError, PayloadTooLargeError, Text
 
+# Most replies are there sooner, and to look for the client's leaving costs a task.
+WATCH_AFTER_SECONDS = 0.1
+
 
 class ClientLeftError(AppError):
     """Its reply reaches nobody, since the server drops it, but gives log and metrics nginx's status for the case."""
@@ -43,7 +46,7 @@ class RequestBody:
         self._complete = False
         self._client_left = False
         self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | asyncio.TimerHandle | None = None
 
     async def content(self) -> "bytes | RequestBody":
         """The body itself when it came in one piece, as most do; else this object, to be iterated."""
@@ -58,7 +61,7 @@ class RequestBody:
 
     @asynccontextmanager
     async def ended_by_client(self) -> AsyncIterator[None]:
-        """Cancels the block and raises ClientLeftError as soon as the client leaves."""
+        """Cancels the block and raises ClientLeftError soon after the client leaves."""
         try:
             yield
         except asyncio.CancelledError:
@@ -84,8 +87,11 @@ class RequestBody:
             raise self._too_large()
         self._complete = not message.get("more_body", False)
         if self._complete:
-            self._watcher = asyncio.create_task(self._watch())
+            self._watcher = asyncio.get_running_loop().call_later(WATCH_AFTER_SECONDS, self._begin_to_watch)
         return piece
+
+    def _begin_to_watch(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -1,6 +1,7 @@
 """Which headers pass the gateway, in either direction, and what it says itself."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import Scope
@@ -77,6 +78,7 @@ def client_address(scope: Scope, proxies: Sequence[Network]) -> str:
     return peer
 
 
+@lru_cache(maxsize=10_000)
 def client_network(address: str) -> str:
     """What is limited as one caller: an IPv4 address, or the /64 that an IPv6 subscriber has to himself."""
     parsed = _parsed(address)
