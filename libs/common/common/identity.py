@@ -58,7 +58,7 @@ class Verifier:
         self.revocations = revocations
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         # What a key that somebody stole has signed must not be remembered for longer than the key.
-        self._keys = PublicKeys(fetch_keys, on_dropped=self._verified.clear)
+        self.keys = PublicKeys(fetch_keys, on_dropped=self._verified.clear)
 
     async def verify(self, token: str) -> Claims:
         """The claims of `token`.
@@ -94,7 +94,7 @@ class Verifier:
         return claims
 
     async def _verify_anew(self, token: str) -> Claims:
-        key = await self._keys.get(key_id(token))
+        key = await self.keys.get(key_id(token))
         if key is None:
             raise InvalidTokenError
         claims = signed_claims(token, key)

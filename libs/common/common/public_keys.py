@@ -54,18 +54,30 @@ class PublicKeys:
 
         Raises UnavailableError when auth cannot be asked: a key it does not know may be made up or new.
         """
+        self._refresh_if_due()
+        if key_id not in self._keys:
+            await self._refreshed()
+            if self._failed:
+                raise _unavailable()
+        return self._keys.get(key_id)
+
+    async def check(self) -> None:
+        """Raises UnavailableError as long as no key could ever be fetched."""
+        if not self._keys:
+            self._refresh_if_due()
+            await self._refreshed()
+        if not self._keys:
+            raise _unavailable()
+
+    def _refresh_if_due(self) -> None:
         interval = KEY_FETCH_INTERVAL_SECONDS if self._keys else FIRST_FETCH_INTERVAL_SECONDS
         if not self._refresh and self._clock() - self._fetched_at >= interval:
             self._refresh = asyncio.create_task(self._refresh_keys())
-        if key_id not in self._keys:
-            # Whoever comes during a fetch waits for it, also when the caller that began it has gone.
-            if self._refresh:
-                await asyncio.shield(self._refresh)
-            if self._failed:
-                raise UnavailableError(
-                    Text("Sign-in keys are not available right now", "지금은 로그인 키를 가져올 수 없습니다")
-                )
-        return self._keys.get(key_id)
+
+    async def _refreshed(self) -> None:
+        """Whoever comes during a fetch waits for it, also when the caller that began it has gone."""
+        if self._refresh:
+            await asyncio.shield(self._refresh)
 
     async def _refresh_keys(self) -> None:
         self._fetched_at, self._failed = self._clock(), True
@@ -83,6 +95,10 @@ class PublicKeys:
         if self._keys.keys() - keys.keys():
             self._on_dropped()
         self._keys, self._failed = keys, False
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError(Text("Sign-in keys are not available right now", "지금은 로그인 키를 가져올 수 없습니다"))
 
 
 def http_key_source(client: httpx.AsyncClient) -> KeySource:

@@ -17,7 +17,7 @@ from gateway.metrics_server import serve_locally
 from gateway.openapi import PublicApi
 from gateway.proxy import Proxy
 from gateway.rate_limit import RateLimiter
-from gateway.readiness import Drain, Keys, readiness_checks
+from gateway.readiness import Drain, readiness_checks
 from gateway.settings import Settings
 from gateway.upstream import client_of, open_upstream
 
@@ -35,10 +35,12 @@ def build(settings: Settings | None = None, drain: Drain | None = None) -> Front
                 for name, addresses in urls.items()
             }
             clients = {name: client_of(upstream) for name, upstream in upstreams.items()}
-            keys = Keys(http_key_source(clients["auth"]))
             read = http_revocation_source(clients["auth"], client_id="gateway", client_secret=settings.client_secret)
             verifier = Verifier(
-                fetch_keys=keys.fetch, issuer=settings.issuer, audience="gateway", revocations=Revocations(read)
+                fetch_keys=http_key_source(clients["auth"]),
+                issuer=settings.issuer,
+                audience="gateway",
+                revocations=Revocations(read),
             )
             api = PublicApi(clients)
             app.openapi = api.document  # type: ignore[method-assign] # FastAPI's own way to replace it
@@ -53,7 +55,7 @@ def build(settings: Settings | None = None, drain: Drain | None = None) -> Front
             yield {
                 "verifier": verifier,
                 "proxy": Proxy(settings, verifier, limiter, upstreams),
-                "checks": readiness_checks(keys, state["state_redis"], clients),
+                "checks": readiness_checks(verifier.keys, state["state_redis"], clients),
                 "advisory": {"redis_state", *upstreams},
             }
 

@@ -14,39 +14,23 @@ import httpx
 from redis.asyncio import Redis
 
 from common.app import Check
-from common.errors import AppError
-from common.identity import JWK, KeySource
+from common.public_keys import PublicKeys
 
 # /readyz is public: asking often must not become load on the services.
 REMEMBERED_SECONDS = 1.0
 
 
-class Keys:
-    """auth's public keys, kept for when auth is away."""
+class Drain:
+    """Whether this process was told to stop: it still answers, but new work should go elsewhere."""
 
-    def __init__(self, source: KeySource) -> None:
-        self._source = source
-        self._known: list[JWK] = []
-
-    async def fetch(self) -> list[JWK]:
-        """The keys as auth publishes them, or as it last did; fails when it never did."""
-        await self.check()
-        return self._known
-
-    async def check(self) -> str | None:
-        """Nothing when auth answers, a remark when it once did."""
-        try:
-            self._known = await self._source()
-        except AppError:
-            if not self._known:
-                raise
-            return "auth is away, tokens are verified with the keys fetched before"
-        return None
+    begun = False
 
 
-def readiness_checks(keys: Keys, state_redis: Redis, clients: Mapping[str, httpx.AsyncClient]) -> dict[str, Check]:
+def readiness_checks(
+    keys: PublicKeys, state_redis: Redis, clients: Mapping[str, httpx.AsyncClient]
+) -> dict[str, Check]:
     """The checks by name: `auth_keys` decides, the others inform."""
-    checks = {"auth_keys": keys.check, "redis_state": _redis_check(state_redis)}
+    checks: dict[str, Check] = {"auth_keys": keys.check, "redis_state": _redis_check(state_redis)}
     checks |= {name: _upstream_check(client) for name, client in clients.items()}
     return {name: _remembered(check) for name, check in checks.items()}
 
