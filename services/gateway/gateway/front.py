@@ -2,11 +2,13 @@
 
 from fastapi import Request
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import NotFoundError, problem_response
 from common.telemetry import RequestMiddleware
 from gateway.headers import security_headers
+from gateway.readiness import Drain
 from gateway.routes import find_route
 from gateway.settings import Settings
 from gateway.tracing import traced
@@ -14,6 +16,9 @@ from gateway.tracing import traced
 # Anything else of the app, /metrics above all, is not public.
 PUBLIC_PAGES = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 LOCAL_PAGES = frozenset({"/healthz", "/metrics"})
+
+# In place of all checks.
+DRAINING = {"status": "draining", "checks": {}}
 
 ALLOWED_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ALLOWED_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID", "traceparent")
@@ -30,7 +35,8 @@ EXPOSED_HEADERS = (
 class FrontDoor:
     """The public ASGI app; the lifespan of `pages`, a FastAPI app, leaves the proxy in `scope["state"]`."""
 
-    def __init__(self, settings: Settings, pages: ASGIApp) -> None:
+    def __init__(self, settings: Settings, drain: Drain, pages: ASGIApp) -> None:
+        self._drain = drain
         self._lifespan = pages
         self._pages = _cors(pages, settings.cors_origins)
         routed = RequestMiddleware(_cors(_proxied, settings.cors_origins))
@@ -48,7 +54,9 @@ class FrontDoor:
                 message["headers"] = [*message.get("headers", ()), *self._hardening]
             await send(message)
 
-        if scope["path"] in PUBLIC_PAGES:
+        if self._drain.begun and scope["path"] == "/readyz":
+            await JSONResponse(DRAINING, 503)(scope, receive, send_hardened)
+        elif scope["path"] in PUBLIC_PAGES:
             await self._pages(scope, receive, send_hardened)
         else:
             # `common.telemetry` takes its label from here, as from a route of FastAPI.

@@ -24,6 +24,7 @@ from common.errors import (
 )
 from common.identity import Verifier, bearer_token
 from gateway.body import ClientLeftError, RequestBody
+from gateway.capacity import Capacity
 from gateway.connection import Connection, Outgoing
 from gateway.headers import client_address, client_network, to_client, to_service
 from gateway.open_streams import OpenStreams
@@ -47,6 +48,15 @@ class Proxy:
         self._verifier = verifier
         self._limiter = limiter
         self._upstreams = upstreams
+        self._capacities = {
+            name: Capacity(
+                name,
+                slots=settings.upstream_connections,
+                waiting_places=settings.upstream_waiting,
+                wait_seconds=settings.upstream_wait_seconds,
+            )
+            for name in upstreams
+        }
         self._open_streams = OpenStreams(verifier.revocations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,9 +100,15 @@ class Proxy:
                 content_length=None if b"transfer-encoding" in headers else declared,
                 silence=route.read_timeout,
             )
-            reply = await _ask(self._upstreams[route.service], outgoing)
-            relay = partial(_relay, reply, route, admission)
-            await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
+            capacity = self._capacities[route.service]
+            if not capacity.take():
+                await capacity.wait()
+            try:
+                reply = await _ask(self._upstreams[route.service], outgoing)
+                relay = partial(_relay, reply, route, admission)
+                await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
+            finally:
+                capacity.give_back()
 
     async def _admit(self, route: Route, client: str, authorization: bytes | None) -> Admission:
         """Players have limits of their own where a token is required; elsewhere addresses have, whoever it is."""

@@ -12,9 +12,11 @@ import pytest
 from pydantic import SecretStr
 from starlette.types import Message, Receive, Scope, Send
 
-from common.testing import Tokens, listening
+from common.testing import RevocationList, Tokens, listening
 from gateway.app import build
 from gateway.settings import Settings
+
+from .process import GatewayProcess, RawService, gateway_process, raw_service
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -52,6 +54,7 @@ class ScriptedService:
         self.key_fetches = 0
         self.openapi: dict[str, Any] = {"paths": {}}
         self.is_ready = True
+        self.revoked = RevocationList()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,6 +62,12 @@ class ScriptedService:
         elif scope["path"] == "/.well-known/jwks.json":
             self.key_fetches += 1
             await reply(send, 200, {"keys": [self._tokens.public_jwk()]})
+        elif scope["path"] == "/internal/token":
+            signed = self._tokens.service("gateway", "auth", "auth:revocations")
+            await reply(send, 200, {"access_token": signed, "expires_in": 600})
+        elif scope["path"] == "/internal/revocations":
+            since = scope["query_string"].decode().removeprefix("since=")
+            await reply(send, 200, self.revoked.since(since))
         elif scope["path"] == "/openapi.json":
             await reply(send, 200, self.openapi)
         elif scope["path"] == "/readyz":
@@ -110,6 +119,7 @@ async def open_gateway(service_url: str, redis_urls: dict[str, str]) -> AsyncIte
             defaults = {
                 "env": "development",
                 "state_redis_url": SecretStr(redis_urls["state"]),
+                "client_secret": SecretStr("gateway-secret-of-the-tests"),
                 "auth_url": service_url,
                 "coach_url": service_url,
                 "admin_url": service_url,
@@ -153,3 +163,28 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, str]:
     """Status and header lines of a reply."""
     text = (await reader.readuntil(b"\r\n\r\n")).decode()
     return int(text.split()[1]), text.lower()
+
+
+@pytest.fixture(scope="session")
+async def raw_coach() -> AsyncIterator[RawService]:
+    """A coach that does what the test says."""
+    async with raw_service() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+async def raw_admin() -> AsyncIterator[RawService]:
+    """Another service, which must not suffer when coach does."""
+    async with raw_service() as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+async def process(
+    auth_url: str, raw_coach: RawService, raw_admin: RawService, redis_urls: dict[str, str]
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway process between sockets of ours, with limits that no test reaches."""
+    with gateway_process(
+        state_redis_url=redis_urls["state"], auth_url=auth_url, coach_url=raw_coach.url, admin_url=raw_admin.url
+    ) as gateway:
+        yield gateway

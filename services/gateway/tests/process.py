@@ -52,7 +52,7 @@ class GatewayProcess:
         count = 0
         for link in links:
             with suppress(FileNotFoundError):  # closed in between
-                count += os.readlink(link).startswith("socket:")
+                count += str(link.readlink()).startswith("socket:")
         return count
 
     def memory(self) -> int:
@@ -140,7 +140,7 @@ async def raw_service() -> AsyncIterator[RawService]:
     """One that listens."""
     service = RawService()
     async with await asyncio.start_server(service, "127.0.0.1", 0) as server:
-        service.url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield service
 
 

@@ -4,8 +4,6 @@ import asyncio
 
 import pytest
 
-from common.testing import Tokens
-
 from .process import GatewayProcess, RawService, connection
 
 # Stands for a request that an attacker hides in another one.
@@ -104,14 +102,11 @@ async def test_what_could_be_read_in_two_ways_reaches_no_service(
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
     raw_coach.handler = note
-    authorized = probe.replace(
-        b"Host: g\r\n", b"Host: g\r\nAuthorization: %s\r\n" % signed_in["Authorization"].encode(), 1
-    )
-    if b"Bearer a" in probe:
-        authorized = probe
+    if b"authorization" not in probe.lower():
+        token = b"Host: g\r\nAuthorization: %s\r\n" % signed_in["Authorization"].encode()
+        probe = probe.replace(b"Host: g\r\n", token, 1)
     async with connection(process.port) as (reader, writer):
-        writer.write(authorized)
-        writer.write_eof()
+        writer.write(probe)
         answer = await asyncio.wait_for(reader.read(), 5)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 405 "))
     assert answer.count(b"HTTP/1.1 ") <= 1
