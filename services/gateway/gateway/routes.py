@@ -7,7 +7,7 @@ from typing import Literal
 Service = Literal["auth", "coach", "admin"]
 # required: a valid token. optional: a token that is there must be valid. none: the service looks at it, we do not.
 Who = Literal["required", "optional", "none"]
-PlayerGroup = Literal["ask", "player"]
+PlayerGroup = Literal["ask", "player", "export"]
 AddressGroup = Literal["sign_in", "account", "ops"]
 # local: this process goes on counting by itself. admit: nobody counts.
 WhenRedisAway = Literal["local", "admit"]
@@ -40,15 +40,27 @@ class Route:
 
 ROUTES = (
     Route("/auth", "auth", "none", "account"),
+    # Every service looks through its tables for it.
+    Route("/auth/me/export", "auth", "required", "export", read_timeout=30.0, exact=True),
     Route("/auth/google", "auth", "none", "sign_in"),
     Route("/auth/dev", "auth", "none", "sign_in"),
-    Route("/.well-known/jwks.json", "auth", "none", "account", exact=True),
+    Route("/.well-known/jwks.json", "auth", "none", "account", when_redis_away="admit", exact=True),
     Route("/api/coach", "coach", "required", "player", read_timeout=30.0),
     # Longer than coach itself allows retrieval and model together, so that its own words arrive.
     Route("/api/coach/ask", "coach", "required", "ask", read_timeout=90.0),
-    Route("/admin", "admin", "optional", "ops", read_timeout=30.0),
-    # A file of 32 MiB, which admin itself allows, and the form around it.
-    Route("/admin/documents", "admin", "optional", "ops", body_cap=33 * MIB, body_seconds=600.0, read_timeout=120.0),
+    # Who looks into an outage must not be held up by it.
+    Route("/admin", "admin", "optional", "ops", when_redis_away="admit", read_timeout=30.0),
+    Route(
+        "/admin/documents",
+        "admin",
+        "optional",
+        "ops",
+        when_redis_away="admit",
+        # A file of 32 MiB, which admin itself allows, and the form around it.
+        body_cap=33 * MIB,
+        body_seconds=600.0,
+        read_timeout=120.0,
+    ),
 )
 
 _BY_PREFIX = {route.prefix: route for route in ROUTES}

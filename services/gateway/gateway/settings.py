@@ -18,7 +18,7 @@ from pydantic import (
 from common.claims import Plan
 from common.settings import ServiceSettings
 
-LimitName = Literal["ask", "player", "sign_in", "account", "ops", "failed_tokens", "questions_per_day"]
+LimitName = Literal["ask", "player", "export", "sign_in", "account", "ops", "failed_tokens", "questions_per_day"]
 
 
 class Limit(NamedTuple):
@@ -36,6 +36,7 @@ class Limits(BaseModel):
     # Per signed-in player.
     ask: dict[Plan, Limit] = {"free": Limit(30, 60), "premium": Limit(120, 60)}
     player: dict[Plan, Limit] = {"free": Limit(300, 60), "premium": Limit(600, 60)}
+    export: dict[Plan, Limit] = {"free": Limit(10, 3600), "premium": Limit(10, 3600)}
     # Per IP address: a whole internet café may share one.
     sign_in: Limit = Limit(60, 60)
     account: Limit = Limit(600, 60)
@@ -47,7 +48,7 @@ class Limits(BaseModel):
     # Limits on trial: counted and logged, but they refuse nothing and are not told to callers.
     shadow: frozenset[LimitName] = frozenset()
 
-    @field_validator("ask", "player", "questions_per_day")
+    @field_validator("ask", "player", "export", "questions_per_day")
     @classmethod
     def name_every_plan(cls, value: dict[Plan, Any]) -> dict[Plan, Any]:
         """A plan without a limit would be found out by its first player."""
