@@ -15,6 +15,9 @@ from common.db import Sessions, create_engine, session_factory
 from common.testing import Database, rolled_back, running
 from standins.google import CLIENT_ID, GoogleStandin, run_google
 
+from .holders import HolderStandin, run_holders
+
+Holders = dict[str, HolderStandin]
 Login = Callable[..., Awaitable[dict[str, Any]]]
 
 
@@ -89,3 +92,18 @@ def log_in(client: httpx.AsyncClient) -> Login:
         return signed_in
 
     return log_in
+
+
+@pytest.fixture(scope="session")
+def served_holders() -> Iterator[Holders]:
+    """Coach, worker and admin, as far as they hold something of persons."""
+    with run_holders() as holders:
+        yield holders
+
+
+@pytest.fixture
+def holders(served_holders: Holders) -> Holders:
+    """The same, with nothing ordered and nothing scripted yet."""
+    for holder in served_holders.values():
+        holder.clear()
+    return served_holders
