@@ -7,13 +7,13 @@ too, so that no caller ever reads a part of another's reply.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple, cast
+from typing import cast
 
 import httptools
 import httpx
 
-from common.errors import BadRequestError
 from gateway.headers import Header
+from gateway.outgoing import Outgoing
 
 # Of status line and headers, interim replies included.
 HEAD_CAP = 64 * 1024
@@ -21,36 +21,6 @@ HEAD_CAP = 64 * 1024
 BUFFERED = 128 * 1024
 # Less than uvicorn's five: a connection that the service is about to close must not take a request.
 IDLE_SECONDS = 3.0
-
-Body = bytes | AsyncIterator[bytes]
-
-
-class Outgoing(NamedTuple):
-    """A request as it shall be sent; `silence` is the longest the service may stay without a word, in seconds."""
-
-    method: str
-    target: bytes
-    headers: list[Header]
-    body: Body
-    # What the caller declared, or None: then a body in pieces is sent chunked.
-    content_length: bytes | None
-    silence: float
-
-    def head(self, host: bytes) -> bytes:
-        """Request line, headers and framing."""
-        lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (self.method.encode(), self.target, host)]
-        lines += [b"%b: %b" % header for header in self.headers]
-        if self.content_length is not None:
-            lines.append(b"content-length: " + self.content_length)
-        elif not isinstance(self.body, bytes):
-            lines.append(b"transfer-encoding: chunked")
-        elif self.body:
-            lines.append(b"content-length: %d" % len(self.body))
-        head = b"\r\n".join([*lines, b"", b""])
-        # Our server lets no such header in; a header that could begin another one must not leave either.
-        if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
-            raise BadRequestError
-        return head
 
 
 class Connection(asyncio.Protocol):

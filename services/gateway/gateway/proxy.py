@@ -25,9 +25,10 @@ from common.errors import (
 from common.identity import Verifier, bearer_token
 from gateway.body import ClientLeftError, RequestBody
 from gateway.capacity import Capacity
-from gateway.connection import Connection, Outgoing
+from gateway.connection import Connection
 from gateway.headers import client_address, client_network, to_client, to_service
 from gateway.open_streams import OpenStreams
+from gateway.outgoing import Outgoing
 from gateway.rate_limit import Admission, FailedTokens, RateLimiter
 from gateway.routes import Route
 from gateway.settings import Settings

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import httpx
 from prometheus_client import Counter
 
-from gateway.connection import Connection, Outgoing
+from gateway.connection import Connection
+from gateway.outgoing import Outgoing
 
 CONNECT_SECONDS = 2.0
 # For the gateway's own calls.
