@@ -18,6 +18,7 @@ from common.errors import install_error_handlers
 from common.http import http_client
 from common.identity import Verifier
 from common.logs import configure_logging
+from common.methods import HeadAsGet
 from common.public_keys import http_key_source
 from common.redis import redis_client
 from common.revocations import Revocations, http_revocation_source
@@ -85,12 +86,15 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
         redoc_url=None,
         # A redirect to the path without its last slash would name this service's own address, to players too.
         redirect_slashes=False,
+        # The name of a route's function, which generated clients use; unique over all services with this one's name.
+        generate_unique_id_function=lambda route: f"{name}_{route.name}",
     )
     install_error_handlers(app)
     app.include_router(_health)
     for router in routers:
         app.include_router(router)
     instrument(app)
+    app.add_middleware(HeadAsGet)  # around what measures, which looks for the route in its own scope
     return app
 
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from common import logs
+from common.methods import allowed_methods
 
 logger = logging.getLogger(__name__)
 
@@ -290,5 +291,7 @@ def _field_message(kind: str, words: str, *, korean: bool) -> str:
 async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
     """Starlette's and FastAPI's own errors, which know English only."""
     failure = _BY_STATUS.get(error.status_code, BadRequestError)()
-    failure.headers.update(error.headers or {})  # 405 names the methods that it allows
+    failure.headers.update(error.headers or {})
+    if failure.status == MethodNotAllowedError.status:
+        failure.headers["Allow"] = allowed_methods(request.app.routes, request.scope)
     return problem_response(request, failure)

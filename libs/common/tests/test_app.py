@@ -46,6 +46,15 @@ async def test_healthz_answers_while_nothing_is_checked(client: httpx.AsyncClien
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+async def test_head_is_get_without_a_body(app: FastAPI) -> None:
+    async with listening(app) as url, httpx.AsyncClient(base_url=url) as client:
+        got, head = await client.get("/healthz"), await client.head("/healthz")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"] != "0"
+        assert (await client.head("/nowhere")).status_code == 404
+        assert (await client.head("/notes")).headers["allow"] == "POST"
+
+
 async def test_readyz_lists_every_dependency(client: httpx.AsyncClient) -> None:
     response = await client.get("/readyz")
     assert response.status_code == 200

@@ -62,7 +62,8 @@ async def test_the_frameworks_own_errors_are_problems_too(
 
 
 async def test_a_405_names_the_methods_that_are_allowed(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/conflict")).headers["allow"] == "GET"
+    assert (await client.post("/conflict")).headers["allow"] == "GET, HEAD"
+    assert (await client.put("/notes/one")).headers["allow"] == "GET, DELETE, HEAD"  # each by a route of its own
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
-from google.auth import exceptions, transport
+from google.auth import exceptions, jwt, transport
 from google.oauth2 import id_token as google_id_token
 from httpx_aiohttp import HttpxAiohttpClient
 from prometheus_client import Counter
@@ -92,8 +92,12 @@ class Google:
 
     async def verify(self, login: GoogleLogin) -> GoogleAccount:
         """The account that `login` proves; raises InvalidGoogleTokenError or GoogleUnavailableError."""
-        certificates = await self._current_certificates()
         try:
+            # Read before it is verified: what was not meant for us is worth no question to Google.
+            unverified = jwt.decode(login.id_token, verify=False)  # type: ignore[no-untyped-call] # google-auth has no types here
+            if unverified.get("aud") not in self._client_ids:
+                raise InvalidGoogleTokenError
+            certificates = await self._current_certificates()
             # Without a wait for the network verification takes about a millisecond, so it needs no thread.
             claims = google_id_token.verify_token(
                 login.id_token,
@@ -102,8 +106,8 @@ class Google:
                 clock_skew_in_seconds=CLOCK_SKEW_SECONDS,
             )
             account = GoogleAccount.model_validate(claims)
-        except (exceptions.GoogleAuthError, ValueError, TypeError, RecursionError) as error:
-            # The last two are how google-auth meets a claim of the wrong type and endlessly nested JSON.
+        except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            # The last three are how one meets a claim of the wrong type, no claims and endlessly nested JSON.
             raise InvalidGoogleTokenError from error
         # One comparison for both rules: a nonce sent must be in the token, and one in the token must be sent.
         if claims.get("iss") not in ISSUERS or claims.get("nonce") != login.nonce:

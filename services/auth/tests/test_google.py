@@ -260,11 +260,21 @@ async def test_google_in_trouble_is_503_with_retry_after(
     assert response.headers["retry-after"] == "5"
 
 
-async def test_google_that_cannot_be_reached_is_503(settings: Settings, sessions: Sessions) -> None:
+async def test_google_that_cannot_be_reached_is_503(
+    settings: Settings, sessions: Sessions, google: GoogleStandin
+) -> None:
     away = settings.model_copy(update={"google_certs_url": "http://127.0.0.1:1/certs"})
     async with running(build(away), sessions=sessions) as client:
-        response = await sign_in(client, "a.b.c")
-    assert (response.status_code, response.json()["code"]) == (503, "google_unavailable")
+        response = await sign_in(client, google.sign_in())
+        assert (response.status_code, response.json()["code"]) == (503, "google_unavailable")
+
+
+async def test_what_is_not_meant_for_us_asks_nothing_of_google(
+    client: httpx.AsyncClient, google: GoogleStandin
+) -> None:
+    for id_token in ("a.b.c", google.sign_in(audience="somebody-else.apps.googleusercontent.com")):
+        assert (await sign_in(client, id_token)).status_code == 401
+    assert google.fetches == 0
 
 
 async def test_after_a_failed_fetch_nobody_waits_and_then_all_is_well(
