@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 
 from gateway.app import build
 from gateway.readiness import Drain
@@ -19,7 +20,9 @@ def main() -> None:
     settings, drain = Settings(), Drain()
     app = build(settings, drain)
     allow_open_files(settings)
-    Server(app, settings, drain, host=options.host, port=options.port, fd=options.fd).run()
+    # uvicorn's own way with a descriptor keeps it open to the end: the listener would never close.
+    inherited = None if options.fd is None else [socket.socket(fileno=options.fd)]
+    Server(app, settings, drain, host=options.host, port=options.port).run(inherited)
 
 
 if __name__ == "__main__":

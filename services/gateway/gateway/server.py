@@ -26,14 +26,13 @@ OTHER_FILES = 200
 
 
 class Server(uvicorn.Server):
-    """Serves `app` at `host` and `port`, or on the inherited socket `fd`."""
+    """Serves `app` at `host` and `port`, unless `run` is given a socket."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, drain: Drain, *, host: str, port: int, fd: int | None) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, drain: Drain, *, host: str, port: int) -> None:
         config = uvicorn.Config(
             app,
             host=host,
             port=port,
-            fd=fd,
             loop="uvloop",
             http=GuardedProtocol,
             ws="none",

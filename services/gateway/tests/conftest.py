@@ -184,7 +184,7 @@ async def process(
     auth_url: str, raw_coach: RawService, raw_admin: RawService, redis_urls: dict[str, str]
 ) -> AsyncIterator[GatewayProcess]:
     """A gateway process between sockets of ours, with limits that no test reaches."""
-    with gateway_process(
+    async with gateway_process(
         state_redis_url=redis_urls["state"], auth_url=auth_url, coach_url=raw_coach.url, admin_url=raw_admin.url
     ) as gateway:
         yield gateway

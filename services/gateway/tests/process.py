@@ -5,11 +5,9 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ START_SECONDS = 20.0
 class GatewayProcess:
     """A running `python -m gateway`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, metrics_port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int, metrics_port: int) -> None:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -37,7 +35,7 @@ class GatewayProcess:
 
     async def ended(self, seconds: float) -> int:
         """Its exit code, which must be there within `seconds`."""
-        return await asyncio.to_thread(self.process.wait, seconds)
+        return await asyncio.wait_for(self.process.wait(), seconds)
 
     async def metrics(self) -> dict[str, float]:
         """Every sample, by name and labels."""
@@ -63,9 +61,9 @@ class GatewayProcess:
         return int(found[1]) * 1024
 
 
-@contextmanager
-def gateway_process(**settings: Any) -> Iterator[GatewayProcess]:
-    """Start one on an inherited socket, told `settings` as DUGOUT_* variables, and wait until it is alive."""
+@asynccontextmanager
+async def gateway_process(**settings: Any) -> AsyncIterator[GatewayProcess]:
+    """Start one on an inherited socket, told `settings` as DUGOUT_* variables, and wait until it is ready."""
     metrics_port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DUGOUT_")},
@@ -78,24 +76,18 @@ def gateway_process(**settings: Any) -> Iterator[GatewayProcess]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd, port = listener.fileno(), listener.getsockname()[1]
-        command = [sys.executable, "-m", "gateway", "--fd", str(fd)]
-        process = subprocess.Popen(command, env=environment, pass_fds=(fd,))
+        command = (sys.executable, "-m", "gateway", "--fd", str(fd))
+        process = await asyncio.create_subprocess_exec(*command, env=environment, pass_fds=(fd,))
     try:
-        _wait_until_alive(process, port)
+        async with httpx.AsyncClient(timeout=START_SECONDS) as client, asyncio.timeout(START_SECONDS):
+            # The inherited listener takes the question at once, and the process answers when it has started.
+            while (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         yield GatewayProcess(process, port, metrics_port)
     finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_alive(process: subprocess.Popen[bytes], port: int) -> None:
-    """The inherited listener takes the question at once, and the process answers when it has started."""
-    end = time.monotonic() + START_SECONDS
-    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=START_SECONDS).status_code == 200
-    while httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
-        assert time.monotonic() < end, "not ready"
-        assert process.poll() is None, "it ended"
-        time.sleep(0.05)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 class RawService:
@@ -107,21 +99,30 @@ class RawService:
         self.open = 0
         self.closed = asyncio.Condition()
         self.url = ""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.open += 1
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             await self.handler(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the gateway hung up
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the gateway hung up, or the test is over
         finally:
             writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
             self.open -= 1
             async with self.closed:
                 self.closed.notify_all()
+
+    async def stop(self) -> None:
+        """Cut what is still open."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def all_closed(self, seconds: float) -> None:
         """Return when no connection is open, which must be within `seconds`."""
@@ -142,6 +143,7 @@ async def raw_service() -> AsyncIterator[RawService]:
     async with await asyncio.start_server(service, "127.0.0.1", 0) as server:
         service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield service
+        await service.stop()
 
 
 @asynccontextmanager
