@@ -1,4 +1,7 @@
-"""A system to talk to: the one at DUGOUT_URL, or an embedded one of this run's own; and people signed in to it."""
+"""A system to talk to: the one at DUGOUT_URL, or an embedded one of this run's own; and people signed in to it.
+
+With DUGOUT_STATE, the state folder of the system at DUGOUT_URL, tests may look into its stores too.
+"""
 
 import os
 import re
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,10 +19,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from .scan import Stores
+
 # A first start makes a database and loads two games.
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 JOB_SECONDS = 60.0
+# In a system of this run's own; in production it takes minutes until everybody is asked once more.
+ERASURE_REPEAT_SECONDS = 5.0
 TIMEOUT = httpx.Timeout(60, connect=5)
 
 SignIn = Callable[..., httpx.Client]
@@ -31,23 +39,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(START_SECONDS + STOP_SECONDS + 120))
 
 
+@dataclass(frozen=True)
+class System:
+    """Where it is: the gateway's address, and the state folder if that is on this machine."""
+
+    url: str
+    state: Path | None
+
+
 @pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(system: System) -> str:
     """The gateway's address."""
+    return system.url
+
+
+@pytest.fixture(scope="session")
+def stores(system: System) -> Stores:
+    """The stores behind it."""
+    if system.state is None:
+        pytest.skip("the stores of a system elsewhere cannot be looked into; DUGOUT_STATE names the state folder")
+    return Stores(system.state)
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The system itself."""
     if given := os.environ.get("DUGOUT_URL"):
-        yield given.rstrip("/")
+        state = os.environ.get("DUGOUT_STATE")
+        yield System(given.rstrip("/"), Path(state) if state else None)
         return
     folder, port = tmp_path_factory.mktemp("system"), _free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
     environment |= {"DUGOUT_PORT": str(port), "DUGOUT_STATE": str(folder / "state")}
+    environment |= {"DUGOUT_ERASURE_REPEAT_SECONDS": f"[{ERASURE_REPEAT_SECONDS}]"}
     with (folder / "output").open("w+") as output:
         command = (sys.executable, "-m", "devstack", "up")
-        system = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        running = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait_until_up(system, folder / "output")
-            yield f"http://127.0.0.1:{port}"
+            _wait_until_up(running, folder / "output")
+            yield System(f"http://127.0.0.1:{port}", folder / "state")
         finally:
-            _stop(system)
+            _stop(running)
             # Started by root, its data are not below `folder`, which pytest will delete by itself.
             subprocess.run((sys.executable, "-m", "devstack", "clean"), env=environment, check=True)
 
