@@ -54,7 +54,7 @@ class RefreshToken(AuthTable, table=True):
     """One link of a family: all tokens descending from one sign-in share `family`, the `sid` of access tokens."""
 
     __tablename__ = "refresh_token"
-    __table_args__ = (Index(None, "family"), Index(None, "user_id"))
+    __table_args__ = (Index(None, "family"), Index(None, "user_id"), Index(None, "expires_at"))
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     user_id: UUID = Field(foreign_key="auth.user.id", ondelete="CASCADE")

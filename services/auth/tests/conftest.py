@@ -76,7 +76,10 @@ def app(settings: Settings) -> FastAPI:
 
 
 @pytest.fixture
-async def client(app: FastAPI, sessions: Sessions) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: FastAPI, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
+    # Its requests share one connection, which nothing else may use meanwhile.
+    for name in ("common.revocations.POLL_SECONDS", "auth.keys.REREAD_SECONDS", "auth.erasures.POLL_SECONDS"):
+        monkeypatch.setattr(name, 3600)
     async with running(app, sessions=sessions) as client:
         yield client
 

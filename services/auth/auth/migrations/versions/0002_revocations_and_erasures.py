@@ -27,6 +27,7 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_revocation_at", "revocation", ["at"], schema=SCHEMA)
+    op.create_index("ix_refresh_token_expires_at", "refresh_token", ["expires_at"], schema=SCHEMA)
     op.create_table(
         "erasure",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -67,6 +68,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_refresh_token_expires_at", "refresh_token", schema=SCHEMA)
     op.drop_index("uq_signing_key_next", "signing_key", schema=SCHEMA)
     op.drop_column("signing_key", "state_since", schema=SCHEMA)
     for table in ("erased_identity", "erasure", "revocation"):
