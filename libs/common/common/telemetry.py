@@ -55,7 +55,17 @@ def configure_tracing(service: str, otlp_endpoint: str | None) -> None:
 def instrument(app: FastAPI) -> None:
     """Add spans (outermost) and `RequestMiddleware` to an app."""
     app.add_middleware(RequestMiddleware)
-    FastAPIInstrumentor.instrument_app(app, excluded_urls=",".join(QUIET_PATHS), exclude_spans=["receive", "send"])
+    FastAPIInstrumentor.instrument_app(
+        app,
+        excluded_urls=",".join(QUIET_PATHS),
+        exclude_spans=["receive", "send"],
+        server_request_hook=_without_query,
+    )
+
+
+def _without_query(span: trace.Span, scope: Scope) -> None:
+    """A query may hold what somebody looks for, such as a player's address."""
+    span.set_attribute("http.url", scope["path"])
 
 
 class RequestMiddleware:

@@ -18,7 +18,7 @@ from common.testing import Database, Tokens, auth_standin, running
 from standins.server import Server, serve
 from standins.standin import run
 
-from .neighbours import STATS, Neighbour
+from .neighbours import STATS, AuthOps, Neighbour
 
 PREMIUM = {"players": 50, "premium": 6, "premium_share": 0.12}
 
@@ -28,6 +28,7 @@ class Services:
     """All that stands behind the ops API."""
 
     auth: Server
+    auth_ops: AuthOps
     coach: Neighbour
     rag: Neighbour
     worker: Neighbour
@@ -41,14 +42,17 @@ def served(tokens: Tokens) -> Iterator[Services]:
     async def stats() -> dict[str, float]:
         return PREMIUM
 
+    ops = AuthOps(auth)
     with ExitStack() as stack:
-        yield Services(stack.enter_context(serve(auth)), *(stack.enter_context(run(Neighbour())) for _ in range(3)))
+        yield Services(
+            stack.enter_context(serve(auth)), ops, *(stack.enter_context(run(Neighbour())) for _ in range(3))
+        )
 
 
 @pytest.fixture
 def services(served: Services) -> Services:
     """Nothing asked yet; games and statistics are there."""
-    for neighbour in (served.coach, served.rag, served.worker):
+    for neighbour in (served.auth_ops, served.coach, served.rag, served.worker):
         neighbour.clear()
     served.coach.answers("GET", "/internal/stats", STATS)
     served.coach.answers("GET", "/internal/games", {"games": []})
