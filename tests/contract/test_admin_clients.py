@@ -6,9 +6,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from cryptography.fernet import Fernet
+from jose import jwt
 from pydantic import SecretStr
 from sqlmodel import delete
 
+from admin.auth_clients import KeysClient, UsersClient
+from admin.auth_models import SignOut, UserChange, UserSearch
 from admin.clients import AuthClient, CoachClient, RagClient, WorkerClient
 from admin.models import DocumentUpload, GameSettings
 from auth.app import build as build_auth
@@ -60,6 +63,7 @@ async def rag_http(
         auth_url=auth_url,
         database_url=database_urls["rag"],
         cache_redis_url=SecretStr(redis_urls["cache"]),
+        client_secret=SECRET,
     )
     address = database_urls["rag"].get_secret_value()
     async with rolled_back(address) as sessions, running(build_rag(settings), sessions=sessions) as http:
@@ -83,7 +87,22 @@ async def worker(
         yield WorkerClient(http, upload_seconds=10)
 
 
-async def test_auth_grants_admin_a_token_and_counts_players(database_urls: dict[str, SecretStr]) -> None:
+class Auth:
+    """Auth itself, as admin reaches it."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def sign_in(self, email: str, **who: str) -> User:
+        """Somebody with a token of auth's own."""
+        reply = await self.http.post("/auth/dev/login", json={"email": email, **who})
+        token = reply.json()["access_token"]
+        claims = jwt.get_unverified_claims(token)
+        return User(id=claims["sub"], role=claims["role"], plan="free", session_id=claims["sid"], token=token)
+
+
+@pytest.fixture
+async def auth(database_urls: dict[str, SecretStr]) -> AsyncIterator[Auth]:
     settings = AuthSettings(
         env="development",
         database_url=database_urls["auth"],
@@ -91,14 +110,52 @@ async def test_auth_grants_admin_a_token_and_counts_players(database_urls: dict[
         erasure_key=SecretStr("erasure-key-of-the-tests"),
         service_secrets={"admin": SECRET},
     )
-    address = database_urls["auth"].get_secret_value()
-    async with rolled_back(address) as sessions:
+    async with rolled_back(database_urls["auth"].get_secret_value()) as sessions:
         async with sessions.begin() as session:  # one that auth's own tests left is encrypted with their key
             await session.exec(delete(SigningKey))
         async with listening(build_auth(settings), sessions=sessions) as url, http_client(url) as plain:
-            granted = ServiceAuth(plain, client_id="admin", client_secret=SECRET, audience="auth", scope="auth:read")
-            async with http_client(url, auth=granted) as signed:
-                assert 0 <= (await AuthClient(signed).players()).premium_share <= 1
+            scope = "auth:read auth:users auth:keys"
+            signed = ServiceAuth(plain, client_id="admin", client_secret=SECRET, audience="auth", scope=scope)
+            async with http_client(url, auth=signed) as http:
+                yield Auth(http)
+
+
+async def test_auth_grants_admin_a_token_and_counts_players(auth: Auth) -> None:
+    assert 0 <= (await AuthClient(auth.http).players()).premium_share <= 1
+
+
+async def test_auth_finds_shows_changes_and_signs_out_users(auth: Auth) -> None:
+    admin, player = await auth.sign_in("ops@example.com", role="admin"), await auth.sign_in("jinx@example.com")
+    users = UsersClient(auth.http)
+    (found,) = (await users.search(UserSearch(email="jinx@", status="active", limit=10), admin)).users
+    assert (found.id, found.email) == (player.id, "jinx@example.com")
+    shown = await users.show(found.id, admin)
+    assert ([str(session.sid) for session in shown.sessions], shown.audit) == ([player.session_id], [])
+    changed = await users.change(found.id, UserChange(plan="premium", reason="contest"), admin)
+    assert changed.rights() == {"role": "player", "plan": "premium", "status": "active"}
+    assert (changed.audit[0].action, changed.audit[0].actor) == ("user.changed", str(admin.id))
+    assert (await users.sign_out(found.id, SignOut(), admin)).sessions == 1
+    with pytest.raises(NotFoundError):
+        await users.show(UUID(int=0), admin)
+    with pytest.raises(UpstreamProblemError) as caught:
+        await users.change(admin.id, UserChange(role="player"), admin)
+    assert (caught.value.status, caught.value.code) == (409, "own_account")
+    with pytest.raises(UpstreamProblemError) as caught:
+        await users.change(found.id, UserChange(), admin)
+    assert (caught.value.status, caught.value.code) == (422, "invalid_request")
+
+
+async def test_auth_rotates_shows_and_drops_keys(auth: Auth) -> None:
+    admin = await auth.sign_in("ops@example.com", role="admin")
+    keys = KeysClient(auth.http)
+    (active,) = (await keys.list(admin)).keys
+    rotated = (await keys.rotate(admin)).keys
+    assert [(key.state, key.signs_from is None) for key in rotated] == [("active", True), ("next", False)]
+    with pytest.raises(UpstreamProblemError) as caught:
+        await keys.drop(UUID(active.kid), admin)
+    assert (caught.value.status, caught.value.code) == (409, "key_in_use")
+    with pytest.raises(NotFoundError):
+        await keys.drop(UUID(int=0), admin)
 
 
 async def test_coach_keeps_games_and_counts_answers(coach: CoachClient, admin: User) -> None:
