@@ -52,12 +52,19 @@ class Readiness(BaseModel):
     checks: dict[str, CheckResult]
 
 
-def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter], lifespan: Lifespan) -> FastAPI:
+def create_app(
+    name: str,
+    settings: ServiceSettings,
+    routers: Sequence[APIRouter],
+    lifespan: Lifespan,
+    *,
+    docs_url: str | None = "/docs",
+) -> FastAPI:
     """A FastAPI app with logs, traces, metrics, health, problem documents, and clients for what `settings` names.
 
     `request.state` holds `settings`, `verifier`, and as configured `sessions`, `cache_redis`, `state_redis`,
     `broker_redis`, merged with what `lifespan` yields; a service without a client secret yields its own `verifier`.
-    `app.state.sessions` set before start replaces the engine.
+    `app.state.sessions` set before start replaces the engine. In development the API is described at `docs_url`.
     """
     configure_logging(service=name, level=settings.log_level, style=settings.log_format)
     configure_tracing(name, settings.otlp_endpoint)
@@ -78,11 +85,10 @@ def create_app(name: str, settings: ServiceSettings, routers: Sequence[APIRouter
             logger.info("started", extra={"env": settings.env})
             yield whole
 
-    development = settings.env == "development"
     app = FastAPI(
         title=f"Dugout {name}",
         lifespan=whole_lifespan,
-        docs_url="/docs" if development else None,
+        docs_url=docs_url if settings.env == "development" else None,
         redoc_url=None,
         # A redirect to the path without its last slash would name this service's own address, to players too.
         redirect_slashes=False,

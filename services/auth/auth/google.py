@@ -94,7 +94,7 @@ class Google:
         """The account that `login` proves; raises InvalidGoogleTokenError or GoogleUnavailableError."""
         try:
             # Read before it is verified: what was not meant for us is worth no question to Google.
-            unverified = jwt.decode(login.id_token, verify=False)  # type: ignore[no-untyped-call] # google-auth has no types here
+            unverified = jwt.decode(login.id_token, verify=False)  # type: ignore[no-untyped-call]
             if unverified.get("aud") not in self._client_ids:
                 raise InvalidGoogleTokenError
             certificates = await self._current_certificates()

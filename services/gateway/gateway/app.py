@@ -11,7 +11,7 @@ from common.app import create_app
 from common.identity import Verifier
 from common.public_keys import http_key_source
 from common.revocations import Revocations, http_revocation_source
-from gateway import openapi
+from gateway import docs_page
 from gateway.front import FrontDoor, LocalDoor
 from gateway.metrics_server import serve_locally
 from gateway.openapi import PublicApi
@@ -42,7 +42,7 @@ def build(settings: Settings | None = None, drain: Drain | None = None) -> Front
                 audience="gateway",
                 revocations=Revocations(read),
             )
-            api = PublicApi(clients)
+            api = PublicApi(clients, state["state_redis"])
             app.openapi = api.document  # type: ignore[method-assign] # FastAPI's own way to replace it
             refresh = asyncio.create_task(api.keep_fresh(settings.openapi_refresh_seconds))
             stack.callback(refresh.cancel)
@@ -61,4 +61,6 @@ def build(settings: Settings | None = None, drain: Drain | None = None) -> Front
 
     # The floor's own client of auth knows one address; the verifier above tries all of them.
     floor = settings.model_copy(update={"auth_url": settings.auth_url.partition(",")[0]})
-    return FrontDoor(settings, drain or Drain(), create_app("gateway", floor, [openapi.router], lifespan))
+    return FrontDoor(
+        settings, drain or Drain(), create_app("gateway", floor, [docs_page.router], lifespan, docs_url=None)
+    )

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import NotFoundError, problem_response
 from common.telemetry import RequestMiddleware
+from gateway import docs_page
 from gateway.headers import security_headers
 from gateway.readiness import Drain
 from gateway.routes import find_route
@@ -14,7 +15,9 @@ from gateway.settings import Settings
 from gateway.tracing import traced
 
 # Anything else of the app, /metrics above all, is not public.
-PUBLIC_PAGES = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+PUBLIC_PAGES = frozenset(
+    {"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/docs/{name}" for name in docs_page.FILES)}
+)
 LOCAL_PAGES = frozenset({"/healthz", "/metrics"})
 
 # In place of all checks.

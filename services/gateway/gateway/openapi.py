@@ -1,25 +1,17 @@
 """One OpenAPI document of all public routes, kept up to date with the services behind the gateway."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
-from fastapi import APIRouter
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from common.errors import (
-    PROBLEM_JSON,
-    BadRequestError,
-    PayloadTooLargeError,
-    TooManyRequestsError,
-    UnavailableError,
-    UpstreamError,
-    UpstreamTimeoutError,
-)
-from gateway.body import TooSlowError
+from gateway.own_answers import own_answers
 from gateway.routes import find_route
 
 logger = logging.getLogger(__name__)
@@ -38,37 +30,19 @@ INFO = {
     "documents; `code` is the word to program against.",
 }
 
-# What the gateway may say on any route, in the service's place.
-OWN_ANSWERS = {
-    str(error.status): {
-        "description": error.title.en,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for error in (
-        BadRequestError,
-        TooSlowError,
-        PayloadTooLargeError,
-        TooManyRequestsError,
-        UpstreamError,
-        UnavailableError,
-        UpstreamTimeoutError,
-    )
-}
-
-router = APIRouter(include_in_schema=False)
-
-
-@router.get("/docs")
-async def docs() -> HTMLResponse:
-    """The document, readable. Only this page of the gateway's is public, in every environment."""
-    return get_swagger_ui_html(openapi_url=SOURCE, title="Dugout")
+# Of a service's document as last seen: enough for it to be away while a gateway starts.
+REMEMBERED_SECONDS = 365 * 86400
 
 
 class PublicApi:
-    """The documents of the services as last seen, and the one made of them."""
+    """The documents of the services as last seen, and the one made of them.
 
-    def __init__(self, clients: Mapping[str, httpx.AsyncClient]) -> None:
+    What was seen is kept in Redis too: a gateway that starts while a service is down shows its routes all the same.
+    """
+
+    def __init__(self, clients: Mapping[str, httpx.AsyncClient], redis: Redis) -> None:
         self._clients = clients
+        self._redis = redis
         self._documents: dict[str, Document] = {}
         self._merged = merge({})
 
@@ -79,23 +53,46 @@ class PublicApi:
     async def keep_fresh(self, every_seconds: float) -> None:
         """Ask all services again and again, until cancelled."""
         while True:
-            await asyncio.gather(*(self._refresh(service) for service in self._clients))
-            self._merged = merge(self._documents)
+            changed = await asyncio.gather(*(self._refresh(service) for service in self._clients))
+            if any(changed):
+                parts = {service: public_part(service, document) for service, document in self._documents.items()}
+                self._merged = merge(parts)
             complete = len(self._documents) == len(self._clients)
             await asyncio.sleep(every_seconds if complete else FIRST_REFRESH_SECONDS)
 
-    async def _refresh(self, service: str) -> None:
+    async def _refresh(self, service: str) -> bool:
+        """Whether the service has another document than before."""
         try:
             reply = await self._clients[service].get(SOURCE)
-            self._documents[service] = public_part(service, reply.raise_for_status().json())
+            document = reply.raise_for_status().json()
+            if document == self._documents.get(service):
+                return False
+            public_part(service, document)  # what makes no sense must not replace what did
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = type(error).__name__
             logger.debug("no OpenAPI document from a service", extra={"upstream": service, "reason": reason})
+            return service not in self._documents and await self._recall(service)
+        self._documents[service] = document
+        with suppress(RedisError):
+            await self._redis.set(_key(service), json.dumps(document), ex=REMEMBERED_SECONDS)
+        return True
+
+    async def _recall(self, service: str) -> bool:
+        """Whether another gateway, or this one in an earlier life, has seen the service's document."""
+        with suppress(RedisError):
+            if seen := await self._redis.get(_key(service)):
+                self._documents[service] = json.loads(seen)
+                return True
+        return False
+
+
+def _key(service: str) -> str:
+    return f"gateway:openapi:{service}"
 
 
 def public_part(service: str, document: Document) -> Document:
     """What of a service's document the route table leads to, with the components that this needs."""
-    paths = {path: _public(item, service) for path, item in document["paths"].items() if _leads_to(service, path)}
+    paths = {path: _public(path, item, service) for path, item in document["paths"].items() if _leads_to(service, path)}
     components: Components = {
         (kind, name): body for kind, named in document.get("components", {}).items() for name, body in named.items()
     }
@@ -172,10 +169,11 @@ def _renamed(node: Any, names: Mapping[tuple[str, str], str]) -> Any:
     return node
 
 
-def _public(item: Mapping[str, Any], service: str) -> dict[str, Any]:
+def _public(path: str, item: Mapping[str, Any], service: str) -> dict[str, Any]:
     """The operations of a path with the gateway's own answers; those without a tag are grouped under their service."""
+    own = own_answers(path)
     return {
-        method: {"tags": [service], **operation, "responses": OWN_ANSWERS | operation["responses"]}
+        method: {"tags": [service], **operation, "responses": own | operation["responses"]}
         if isinstance(operation, dict)
         else operation
         for method, operation in item.items()

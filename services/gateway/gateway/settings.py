@@ -91,4 +91,4 @@ class Settings(ServiceSettings):
     limits: Limits = Limits()
     # Daily quotas begin anew at this zone's midnight.
     time_zone: ZoneInfo = ZoneInfo("Asia/Seoul")
-    openapi_refresh_seconds: float = 60.0
+    openapi_refresh_seconds: PositiveFloat = 10.0

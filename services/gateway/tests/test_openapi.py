@@ -1,6 +1,7 @@
 """Tests of `gateway.openapi`: one document of what is public, with no name that means two things."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -62,7 +63,13 @@ def test_only_what_the_table_leads_to_is_shown() -> None:
 
 def test_what_the_gateway_says_itself_is_shown_on_every_route() -> None:
     responses = public_part("coach", COACH)["paths"]["/api/coach/games"]["get"]["responses"]
-    assert responses.keys() == {"200", "400", "408", "413", "429", "502", "503", "504"}
+    assert responses.keys() == {"200", "400", "408", "413", "414", "429", "431", "502", "503", "504"}
+    assert responses["429"]["headers"].keys() >= {"Retry-After", "RateLimit-Reset"}
+
+
+def test_a_path_that_varies_may_be_one_that_leads_nowhere() -> None:
+    document = {**COACH, "paths": {"/api/coach/answers/{id}": operation("Page")}}
+    assert "404" in public_part("coach", document)["paths"]["/api/coach/answers/{id}"]["get"]["responses"]
 
 
 def test_a_name_with_two_meanings_gets_its_services_name_and_so_does_what_refers_to_it() -> None:
@@ -93,7 +100,7 @@ async def paths_of(gateway: httpx.AsyncClient, expected: set[str]) -> set[str]:
 
 
 async def test_a_service_that_goes_down_keeps_its_routes_and_a_new_one_adds_its_own(
-    open_gateway: OpenGateway, tokens: Tokens, service: ScriptedService
+    open_gateway: OpenGateway, tokens: Tokens, service: ScriptedService, clean_redis: None
 ) -> None:
     coach = ScriptedService(tokens)
     coach.openapi = COACH
@@ -105,9 +112,56 @@ async def test_a_service_that_goes_down_keeps_its_routes_and_a_new_one_adds_its_
     assert await paths_of(gateway, both) == both
 
 
-async def test_no_service_at_all_still_gives_a_document_and_its_page(open_gateway: OpenGateway) -> None:
+async def test_a_changed_document_is_shown_without_a_new_start(
+    open_gateway: OpenGateway, service: ScriptedService, clean_redis: None
+) -> None:
+    service.openapi = ADMIN
+    gateway = await open_gateway(openapi_refresh_seconds=0.05)
+    await paths_of(gateway, {"/admin/jobs", "/admin/oops"})
+    service.openapi = {**ADMIN, "paths": {"/admin/new": operation("Page")}}
+    assert await paths_of(gateway, {"/admin/new"}) == {"/admin/new"}
+
+
+async def test_a_document_without_sense_replaces_none(
+    open_gateway: OpenGateway, tokens: Tokens, service: ScriptedService, clean_redis: None
+) -> None:
+    coach = ScriptedService(tokens)
+    coach.openapi, service.openapi = COACH, ADMIN
+    async with listening(coach) as coach_url:
+        gateway = await open_gateway(coach_url=coach_url, openapi_refresh_seconds=0.05)
+        await paths_of(gateway, {"/api/coach/games", "/admin/jobs", "/admin/oops"})
+        coach.openapi = {"paths": {"/api/coach/new": {"get": {}}}}
+        service.openapi = {**ADMIN, "paths": {"/admin/new": operation("Page")}}
+        both = {"/api/coach/games", "/admin/new"}
+        assert await paths_of(gateway, both) == both
+
+
+async def test_a_gateway_that_starts_while_a_service_is_down_shows_its_routes(
+    open_gateway: OpenGateway, service: ScriptedService, clean_redis: None
+) -> None:
+    service.openapi = ADMIN
+    shown = {"/admin/jobs", "/admin/oops"}
+    await paths_of(await open_gateway(), shown)
+    restarted = await open_gateway(admin_url=f"http://127.0.0.1:{free_port()}")
+    assert await paths_of(restarted, shown) == shown
+
+
+async def test_no_service_at_all_still_gives_a_document(open_gateway: OpenGateway, clean_redis: None) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     gateway = await open_gateway(env="production", auth_url=away, coach_url=away, admin_url=away)
     document = (await gateway.get("/openapi.json")).json()
     assert (document["paths"], document["openapi"]) == ({}, "3.1.0")
-    assert "swagger" in (await gateway.get("/docs")).text
+
+
+async def test_the_page_brings_all_that_it_loads(gateway: httpx.AsyncClient) -> None:
+    page = await gateway.get("/docs")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 4
+    for address in loaded:
+        if address != "data:,":
+            file = await gateway.get(address)
+            assert file.status_code == 200, address
+            assert "max-age" in file.headers["cache-control"]
+    assert "<script>" not in page.text
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    assert (await gateway.get("/docs/else")).status_code == 404
