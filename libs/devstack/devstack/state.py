@@ -26,6 +26,8 @@ class Running:
 
     gateway_url: str
     postgres_port: int
+    # Addresses by service: past the gateway, for who looks for a fault, or proves that each one guards itself.
+    service_urls: dict[str, str]
 
 
 @dataclass(frozen=True)

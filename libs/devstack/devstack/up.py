@@ -129,7 +129,8 @@ async def _story(started: Started, *, stay: bool) -> None:
         await runner.start(process)
     await runner.ready()
     console.say(f"all services are ready after {time.monotonic() - begin:.1f} s")
-    write_running(started.settings.state, Running(system.url("gateway"), system.postgres.port))
+    urls = {service: system.url(service) for service in SERVICES}
+    write_running(started.settings.state, Running(system.url("gateway"), system.postgres.port, urls))
     await _load_games(started)
     await _show_answers(started)
     if stay:

@@ -57,7 +57,7 @@ def test_state_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:
 
 def test_running_system_is_found_until_it_ends(tmp_path: Path) -> None:
     with locked(tmp_path):
-        write_running(tmp_path, Running("http://127.0.0.1:8000", 5432))
+        write_running(tmp_path, Running("http://127.0.0.1:8000", 5432, {}))
         assert read_running(tmp_path).gateway_url == "http://127.0.0.1:8000"
     with pytest.raises(SettingsError, match="not running here"):
         read_running(tmp_path)
