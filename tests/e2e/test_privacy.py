@@ -178,6 +178,22 @@ def test_what_a_request_under_way_writes_after_the_erasure_does_not_stay(
         time.sleep(0.5)
 
 
+def test_a_banned_player_is_erased_by_an_operator_and_stays_banned(
+    sign_in: SignIn, admin: httpx.Client, nobody: httpx.Client, game: str, stores: Stores
+) -> None:
+    person = Person(sign_in)
+    person.live(game)
+    ban = {"status": "banned", "reason": f"insulted others, says {person.email}"}
+    assert admin.patch(f"/admin/users/{person.id}", json=ban).status_code == 200
+    erased = admin.delete(f"/admin/users/{person.id}")
+    assert erased.status_code == 202, erased.text
+    once_done(nobody, erased.json())
+    assert found(stores, person.words) == {}
+    again = nobody.post("/auth/dev/login", json={"email": person.email})
+    assert (again.status_code, again.json()["code"]) == (403, "account_banned")
+    assert found(stores, person.words) == {}
+
+
 def test_an_erased_player_may_start_anew_as_somebody_else(sign_in: SignIn, nobody: httpx.Client) -> None:
     person = Person(sign_in)
     once_done(nobody, person.delete())

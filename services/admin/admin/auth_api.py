@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from admin import keys, users
-from admin.auth_models import KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
+from admin.auth_models import Erasure, KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
 from admin.deps import Admin, KeysDep, SessionsDep, UsersDep, Viewer
 from common.errors import problem_responses
 
@@ -41,6 +41,12 @@ async def sign_user_out(
     return await users.sign_out(user_id, body or SignOut(), admin, sessions, client)
 
 
+@router.delete("/users/{user_id}", status_code=202, responses=problem_responses(404, 409))
+async def erase_user(user_id: UUID, admin: Admin, sessions: SessionsDep, client: UsersDep) -> Erasure:
+    """Erase somebody who asked for it and cannot sign in, from every service; it cannot be undone."""
+    return await users.erase(user_id, admin, sessions, client)
+
+
 @router.get("/keys")
 async def list_keys(viewer: Viewer, client: KeysDep) -> KeyList:
     """The keys that sign tokens, and when the next step of a rotation is due."""
@@ -53,7 +59,7 @@ async def rotate_keys(admin: Admin, sessions: SessionsDep, client: KeysDep) -> K
     return await keys.rotate(admin, sessions, client)
 
 
-@router.delete("/keys/{kid}", status_code=204, responses=problem_responses(404, 409))
+@router.delete("/keys/{kid:uuid}", status_code=204, responses=problem_responses(404, 409))
 async def drop_key(kid: UUID, admin: Admin, sessions: SessionsDep, client: KeysDep) -> None:
     """Drop a retired key, which somebody else may have, before its time: its tokens are void within a minute."""
     await keys.drop(kid, admin, sessions, client)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 
-from admin.auth_models import KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
+from admin.auth_models import Erasure, KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
 from common.http import call
 from common.identity import ACTOR_HEADER, User
 
@@ -47,6 +47,10 @@ class UsersClient:
             json=body.model_dump(exclude_none=True),
             headers=_acting(admin),
         )
+
+    async def erase(self, user_id: UUID, admin: User) -> Erasure:
+        """Erase a user from every service, this one too."""
+        return await call(self._http, "DELETE", f"/internal/users/{user_id}", Erasure, headers=_acting(admin))
 
 
 class KeysClient:

@@ -14,7 +14,7 @@ _Words = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=
 _Reason = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$"),
-    Field(description="Kept in the audit for good, so it names nobody"),
+    Field(description="Kept in the audit, so it names nobody"),
 ]
 
 
@@ -107,6 +107,16 @@ class SignedOut(BaseModel):
     """How many sessions ended."""
 
     sessions: int
+
+
+class Erasure(BaseModel):
+    """How far an erasure is: `done` once every service has carried it out."""
+
+    id: UUID
+    state: Literal["pending", "done"]
+    services: dict[str, Literal["pending", "done"]]
+    requested_at: datetime
+    finished_at: datetime | None
 
 
 class SigningKey(BaseModel):

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from admin.audit import audited
 from admin.auth_clients import UsersClient
-from admin.auth_models import SignedOut, SignOut, UserChange, UserDetail
+from admin.auth_models import Erasure, SignedOut, SignOut, UserChange, UserDetail
 from common.db import Sessions
 from common.identity import User
 
@@ -24,3 +24,11 @@ async def sign_out(user_id: UUID, body: SignOut, admin: User, sessions: Sessions
         ended = await users.sign_out(user_id, body, admin)
         entry.after = {"sessions": ended.sessions, "reason": body.reason}
     return ended
+
+
+async def erase(user_id: UUID, admin: User, sessions: Sessions, users: UsersClient) -> Erasure:
+    """Erase a user everywhere; raises NotFoundError and what auth says. The row itself gets the pseudonym by it."""
+    async with audited(sessions, admin, "user.erase", str(user_id)) as entry:
+        erasure = await users.erase(user_id, admin)
+        entry.after = {"erasure": str(erasure.id)}
+    return erasure

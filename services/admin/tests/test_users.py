@@ -18,10 +18,18 @@ from .neighbours import KEY, USER, USER_DETAIL
 
 USER_PATH = f"/users/{USER['id']}"
 KEY_PATH = f"/keys/{KEY['kid']}"
+ERASURE = {
+    "id": "0b0e7d39-9b5c-4f7c-a8f5-6f5a1c0f6f00",
+    "state": "pending",
+    "services": {"auth": "done", "coach": "pending"},
+    "requested_at": "2026-10-01T00:00:00Z",
+    "finished_at": None,
+}
 READS = ["/users", USER_PATH, "/keys"]
 WRITES: list[tuple[str, str, object]] = [
     ("PATCH", USER_PATH, {"plan": "premium"}),
     ("POST", f"{USER_PATH}/logout", {"reason": "lost phone"}),
+    ("DELETE", USER_PATH, None),
     ("POST", "/keys/rotate", None),
     ("DELETE", KEY_PATH, None),
 ]
@@ -34,6 +42,7 @@ def stocked(services: Services) -> None:
     auth.answers("GET", f"/internal{USER_PATH}", USER_DETAIL)
     auth.answers("PATCH", f"/internal{USER_PATH}", {**USER_DETAIL, "plan": "premium"})
     auth.answers("POST", f"/internal{USER_PATH}/logout", {"sessions": 2})
+    auth.answers("DELETE", f"/internal{USER_PATH}", ERASURE, 202)
     auth.answers("GET", "/internal/keys", {"keys": [KEY]})
     auth.answers("POST", "/internal/keys/rotate", {"keys": [KEY, {**KEY, "kid": "new", "state": "next"}]}, 202)
     auth.answers("DELETE", f"/internal{KEY_PATH}", None, 204)
@@ -128,6 +137,16 @@ async def test_sessions_are_ended_with_or_without_a_reason(
     plain, reasoned = await audit_of(sessions, admin)
     assert (plain.action, plain.target, plain.after) == ("user.sign_out", USER["id"], {"sessions": 2, "reason": None})
     assert reasoned.after == {"sessions": 2, "reason": "lost phone"}
+
+
+async def test_an_erasure_is_audited_with_its_receipt(
+    client: httpx.AsyncClient, admin: Person, services: Services, sessions: Sessions
+) -> None:
+    erased = await client.delete(f"/admin{USER_PATH}", headers=admin.headers)
+    assert (erased.status_code, erased.json()) == (202, ERASURE)
+    assert services.auth_ops.calls[-1].actor == admin.token
+    (entry,) = await audit_of(sessions, admin)
+    assert (entry.action, entry.after, entry.outcome) == ("user.erase", {"erasure": ERASURE["id"]}, "done")
 
 
 async def test_keys_are_rotated_and_dropped_and_both_are_audited(

@@ -26,7 +26,7 @@ from auth import privacy
 from auth.clients import Holder
 from auth.models import Erasure
 from common.db import Sessions, utc_now
-from common.errors import NotFoundError
+from common.errors import NotFoundError, UnauthorizedError
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +76,11 @@ class Erasures:
     identity_key: SecretStr
     repeat_after: Sequence[timedelta]
 
-    async def order(self, user_id: UUID) -> Receipt:
-        """Delete the account, then let every service erase; raises UnauthorizedError when it is gone already."""
+    async def order(self, user_id: UUID, *, by: UUID | None = None) -> Receipt:
+        """Delete the account, then let every service erase; for its owner, or `by` an operator.
+
+        Raises, when it is gone already, UnauthorizedError for its owner, and NotFoundError for an operator.
+        """
         person = Person(user_id=user_id, pseudonym=uuid4())
         erasure = Erasure(
             services={"auth": "done", **{holder.name: "pending" for holder in self.holders}},
@@ -85,7 +88,8 @@ class Erasures:
             due_at=utc_now() + LEASE,
         )
         async with self.sessions.begin() as session:
-            await privacy.delete_account(session, user_id, person.pseudonym, self.identity_key)
+            if not await privacy.delete_account(session, user_id, person.pseudonym, self.identity_key, by=by):
+                raise NotFoundError if by else UnauthorizedError
             session.add(erasure)
         logger.info("erasure ordered", extra={"erasure": str(erasure.id)})
         try:

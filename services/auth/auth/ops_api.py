@@ -5,7 +5,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from auth import key_rotation, user_changes, user_search
-from auth.deps import ActingAdmin, ActingViewer, EncryptionDep, KeysAdmin, UsersAdmin, no_store
+from auth.deps import ActingAdmin, ActingViewer, EncryptionDep, ErasuresDep, KeysAdmin, UsersAdmin, no_store
+from auth.erasures import Receipt
 from auth.ops_models import KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
 from common.db import SessionDep
 from common.errors import problem_responses
@@ -62,3 +63,11 @@ async def sign_user_out(
 ) -> SignedOut:
     """End all sessions of an account."""
     return await user_changes.sign_out(session, user_id, body.reason, admin.id)
+
+
+@router.delete("/users/{user_id}", status_code=202, responses=problem_responses(404, 409, 422))
+async def erase_user(user_id: UUID, _: UsersAdmin, admin: ActingAdmin, erasures: ErasuresDep) -> Receipt:
+    """Erase somebody who cannot do it themselves: they are banned, or have lost their sign-in."""
+    if user_id == admin.id:
+        raise user_changes.OwnAccountError
+    return await erasures.order(user_id, by=admin.id)

@@ -10,22 +10,24 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth import erased_identities, revocations
 from auth.models import Audit, User
-from common.errors import UnauthorizedError
 
 # Of changes to an account: free words about a person, which say nothing without that person.
 REASON = "reason"
 
 
-async def delete_account(session: AsyncSession, user_id: UUID, pseudonym: UUID, key: SecretStr) -> None:
-    """End all sessions and delete the account; raises UnauthorizedError when it is gone already."""
+async def delete_account(
+    session: AsyncSession, user_id: UUID, pseudonym: UUID, key: SecretStr, *, by: UUID | None
+) -> bool:
+    """End all sessions and delete the account, for its owner or `by` an operator; False when it is gone already."""
     user = await session.get(User, user_id, with_for_update=True)
     if user is None:
-        raise UnauthorizedError
+        return False
     await revocations.void_sessions(session, user)
     await erased_identities.mark(session, key, user)
     await pseudonymise(session, user_id, pseudonym)
-    session.add(Audit(actor=str(pseudonym), action="user.erased", subject=str(pseudonym)))
+    session.add(Audit(actor=str(by or pseudonym), action="user.erased", subject=str(pseudonym)))
     await session.delete(user)  # and with it the refresh tokens
+    return True
 
 
 async def pseudonymise(session: AsyncSession, user_id: UUID, pseudonym: UUID) -> None:

@@ -25,9 +25,11 @@ from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.db import Sessions
 from common.errors import UnauthorizedError
+from common.identity import ACTOR_HEADER
 from common.testing import running
 
 from .conftest import Holders
+from .test_users import service_token
 
 
 @pytest.fixture(autouse=True)
@@ -178,17 +180,26 @@ async def test_a_receipt_that_never_was_is_not_found(client: httpx.AsyncClient) 
     assert (await client.get("/auth/erasures/1")).status_code == 422
 
 
-async def test_a_ban_outlasts_the_account(
+async def test_an_operator_erases_who_is_banned_and_the_ban_outlasts_the_account(
     client: httpx.AsyncClient, committed: Sessions, told: Settings, holders: Holders
 ) -> None:
-    banned = await sign_in(client)
+    banned, operator = await sign_in(client), await sign_in(client, role="admin")
     async with committed.begin() as session:
         await session.exec(update(User).where(col(User.id) == banned.id).values(status="banned"))
-    async with process(told, committed) as auth:
-        await auth.order(banned.id)
-    reply = await client.post("/auth/dev/login", json={"email": banned.email})
-    assert (reply.status_code, reply.json()["code"]) == (403, "account_banned")
-    assert await rows_with(committed, banned.email) == []
+    token = await service_token(client, told, "admin", "auth")
+    headers = {"Authorization": f"Bearer {token}", ACTOR_HEADER: operator.headers["Authorization"].split()[1]}
+    erased = await client.delete(f"/internal/users/{banned.id}", headers=headers)
+    assert (erased.status_code, erased.json()["state"]) == (202, "done")
+    assert (await client.delete(f"/internal/users/{banned.id}", headers=headers)).status_code == 404
+    own = await client.delete(f"/internal/users/{operator.id}", headers=headers)
+    assert (own.status_code, own.json()["code"]) == (409, "own_account")
+    for _ in range(2):
+        reply = await client.post("/auth/dev/login", json={"email": banned.email})
+        assert (reply.status_code, reply.json()["code"]) == (403, "account_banned")
+    assert await rows_with(committed, str(banned.id), banned.email) == []
+    async with committed() as session:
+        entries = select(Audit).where(Audit.actor == str(operator.id), Audit.action == "user.erased")
+        assert len((await session.exec(entries)).all()) == 1
 
 
 async def test_who_was_not_banned_may_start_anew_as_somebody_else(client: httpx.AsyncClient) -> None:
