@@ -6,10 +6,11 @@ a sibling. Later it can only be a copy, and nobody knows whose: the whole family
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from sqlalchemy import func
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -27,10 +28,11 @@ class InvalidRefreshTokenError(UnauthorizedError):
 
 
 class Redeemed(NamedTuple):
-    """A refresh token that holds, and its owner, locked until the transaction ends."""
+    """A refresh token that holds, when it was presented, and its owner, locked until the transaction ends."""
 
     user: User
     token: RefreshToken
+    at: datetime
 
 
 def start_family(session: AsyncSession, user: User, lifetime: timedelta) -> tuple[UUID, str]:
@@ -45,28 +47,28 @@ async def redeem(session: AsyncSession, presented: str) -> Redeemed | None:
     Raises AccountBannedError, which says more than that a ban has ended the session.
     """
     digest = _digest(presented)
-    presented_token = select(RefreshToken).where(RefreshToken.token_hash == digest)
+    # By the database's clock: two processes need not agree on ten seconds.
+    presented_token = select(RefreshToken, func.clock_timestamp()).where(RefreshToken.token_hash == digest)
     owner = select(RefreshToken.user_id).where(RefreshToken.token_hash == digest).scalar_subquery()
     # The owner's row is the lock under which families change; it is taken before the token's state is read.
     user = (await session.exec(select(User).where(User.id == owner).with_for_update(key_share=True))).one_or_none()
     if user is None:
         return None
     users.refuse_banned(user)
-    token = (await session.exec(presented_token)).one()
-    now = utc_now()
+    token, now = (await session.exec(presented_token)).one()
     if token.revoked_at or token.expires_at <= now:
         return None
     if token.used_at and now - token.used_at > REUSE_WINDOW:
         await revocations.void_session(session, token.family)
         session.add(_audit(user, "session.replayed", token.family))
         return None
-    return Redeemed(user, token)
+    return Redeemed(user, token, now)
 
 
 def rotate(session: AsyncSession, redeemed: Redeemed, lifetime: timedelta) -> str:
     """The token that follows the redeemed one in its family."""
-    user, token = redeemed
-    token.used_at = token.used_at or utc_now()
+    user, token, now = redeemed
+    token.used_at = token.used_at or now
     return _add(session, user.id, token.family, lifetime)
 
 
