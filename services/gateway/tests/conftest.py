@@ -55,6 +55,7 @@ class ScriptedService:
         self.openapi: dict[str, Any] = {"paths": {}}
         self.is_ready = True
         self.revoked = RevocationList()
+        self.tells_revoked = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -67,7 +68,7 @@ class ScriptedService:
             await reply(send, 200, {"access_token": signed, "expires_in": 600})
         elif scope["path"] == "/internal/revocations":
             since = scope["query_string"].decode().removeprefix("since=")
-            await reply(send, 200, self.revoked.since(since))
+            await reply(send, 200 if self.tells_revoked else 503, self.revoked.since(since))
         elif scope["path"] == "/openapi.json":
             await reply(send, 200, self.openapi)
         elif scope["path"] == "/readyz":
