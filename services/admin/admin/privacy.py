@@ -68,14 +68,13 @@ def _record(row: Audit, user_id: UUID) -> ChangeRecord:
 
 
 async def erase(session: AsyncSession, user_id: UUID, pseudonym: UUID) -> None:
-    """Put the pseudonym wherever the person's id stands; a repetition finds nothing."""
+    """Put the pseudonym in the place of the person's id; a repetition finds nothing."""
     person, stand_in = str(user_id), str(pseudonym)
-    about = update(Audit).where(col(Audit.target) == person)
-    words = {column: getattr(Audit, column).op("-")(REASON) for column in ("before", "after")}
-    await session.exec(about.values(target=stand_in, **words))
-    await session.exec(update(Audit).where(col(Audit.actor_id) == user_id).values(actor_id=pseudonym))
-    for column in (col(Audit.before), col(Audit.after)):
-        text = cast(column, String)
-        mention = update(Audit).where(text.contains(person))
-        await session.exec(mention.values({column: cast(func.replace(text, person, stand_in), JSONB)}))
+    about, by = col(Audit.target) == person, col(Audit.actor_id) == user_id
+    words = {name: getattr(Audit, name).op("-")(REASON) for name in ("before", "after")}
+    await session.exec(update(Audit).where(about).values(**words))
+    renamed = {name: cast(func.replace(cast(getattr(Audit, name), String), person, stand_in), JSONB) for name in words}
+    await session.exec(update(Audit).where(or_(about, by)).values(**renamed))
+    await session.exec(update(Audit).where(about).values(target=stand_in))
+    await session.exec(update(Audit).where(by).values(actor_id=pseudonym))
     logger.info("person erased")

@@ -138,7 +138,7 @@ class ServiceClient(AuthTable, table=True):
 class Audit(AuthTable, table=True):
     """Who did what to whom, and when. Holds ids only, never an address or a token."""
 
-    __table_args__ = (Index(None, "subject", "at"),)
+    __table_args__ = (Index(None, "subject", "at"), Index(None, "actor"))
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     at: datetime = Field(default_factory=utc_now, sa_type=Moment)
@@ -152,6 +152,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+EMAIL = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"
+LONGEST_EMAIL, LONGEST_NAME = 254, 80
 # Postgres text holds no NUL, and no other control character belongs into a name or an address either.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 _OpaqueToken = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -168,7 +170,7 @@ class GoogleLogin(_Body):
 class DevLogin(_Body):
     """Sign-in as anyone; `role` and `plan`, if given, are set on the account."""
 
-    email: str = BodyField(max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")
+    email: str = BodyField(max_length=LONGEST_EMAIL, pattern=EMAIL)
     role: Role | None = None
     plan: Plan | None = None
 
@@ -208,7 +210,7 @@ class UserPublic(BaseModel):
 class UserUpdate(_Body):
     """What users may change about themselves; null clears, absent keeps."""
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=_PRINTABLE)] | None = None
+    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=LONGEST_NAME, pattern=_PRINTABLE)] | None = None
     locale: Locale | None = None
 
 

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from pydantic import SecretStr
-from sqlalchemy import String, cast, func
+from sqlalchemy import String, cast, func, or_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col, update
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -31,11 +31,10 @@ async def delete_account(
 
 
 async def pseudonymise(session: AsyncSession, user_id: UUID, pseudonym: UUID) -> None:
-    """Put the pseudonym wherever the person's id stands in the audit; a repetition finds nothing."""
+    """Put the pseudonym in the place of the person's id in the audit; a repetition finds nothing."""
     person, stand_in = str(user_id), str(pseudonym)
-    about = update(Audit).where(col(Audit.subject) == person)
-    await session.exec(about.values(subject=stand_in, detail=col(Audit.detail).op("-")(REASON)))
-    await session.exec(update(Audit).where(col(Audit.actor) == person).values(actor=stand_in))
-    text = cast(col(Audit.detail), String)
-    mention = update(Audit).where(text.contains(person))
-    await session.exec(mention.values(detail=cast(func.replace(text, person, stand_in), JSONB)))
+    about, by = col(Audit.subject) == person, col(Audit.actor) == person
+    await session.exec(update(Audit).where(about).values(detail=col(Audit.detail).op("-")(REASON)))
+    detail = func.replace(cast(col(Audit.detail), String), person, stand_in)
+    renamed = {name: func.replace(getattr(Audit, name), person, stand_in) for name in ("actor", "subject")}
+    await session.exec(update(Audit).where(or_(about, by)).values(**renamed, detail=cast(detail, JSONB)))

@@ -217,7 +217,7 @@ async def test_the_audit_keeps_what_happened_under_the_pseudonym(
     entries = [
         Audit(actor=str(operator), action="user.changed", subject=str(person.id), detail={"reason": person.email}),
         Audit(actor=str(person.id), action="user.changed", subject=str(other), detail={"reason": "rude"}),
-        Audit(actor="auth", action="anything", subject="s", detail={"by": {"id": str(person.id)}}),
+        Audit(actor=str(person.id), action="key.made", subject="s", detail={"by": {"id": str(person.id)}}),
     ]
     ids = [entry.id for entry in entries]
     async with committed.begin() as session:
@@ -230,7 +230,7 @@ async def test_the_audit_keeps_what_happened_under_the_pseudonym(
     assert [(entry.actor, entry.subject, entry.detail) for entry in kept] == [
         (str(operator), pseudonym, {}),
         (pseudonym, str(other), {"reason": "rude"}),
-        ("auth", "s", {"by": {"id": pseudonym}}),
+        (pseudonym, "s", {"by": {"id": pseudonym}}),
     ]
     assert len(last) == 1
 

@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_erased_identity"),
         schema=SCHEMA,
     )
+    op.create_index("ix_audit_actor", "audit", ["actor"], schema=SCHEMA)
     # With a default, so that the version before this one can still insert.
     op.add_column(
         "signing_key",
@@ -71,5 +72,6 @@ def downgrade() -> None:
     op.drop_index("ix_refresh_token_expires_at", "refresh_token", schema=SCHEMA)
     op.drop_index("uq_signing_key_next", "signing_key", schema=SCHEMA)
     op.drop_column("signing_key", "state_since", schema=SCHEMA)
+    op.drop_index("ix_audit_actor", "audit", schema=SCHEMA)
     for table in ("erased_identity", "erasure", "revocation"):
         op.drop_table(table, schema=SCHEMA)
