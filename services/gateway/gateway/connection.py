@@ -17,6 +17,7 @@ from gateway.outgoing import Outgoing
 
 # Of status line and headers, interim replies included.
 HEAD_CAP = 64 * 1024
+MAX_HEADERS = 200
 # So much of a reply waits for a client that reads slower than the service writes.
 BUFFERED = 128 * 1024
 # Less than uvicorn's five: a connection that the service is about to close must not take a request.
@@ -34,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._idle = idle  # where it waits for its next request
         self._expiry: asyncio.TimerHandle | None = None
+        self._head_due: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._silence = 0.0
@@ -75,16 +77,26 @@ class Connection(asyncio.Protocol):
         head, body = outgoing.head(host), outgoing.body
         if isinstance(body, bytes):
             self._write(head + body)
+            self._await_head()
         else:
             self._write(head)
             self._sender = self._loop.create_task(self._send(body, chunked=outgoing.content_length is None))
-        while not self._has_head:
-            await self._wait()
+        try:
+            while not self._has_head:
+                await self._wait()
+        finally:
+            if self._head_due:
+                self._head_due.cancel()
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, or comes next; nothing at its end."""
-        while not self._pieces and not self.complete:
-            await self._wait()
+        if not self._pieces and not self.complete:
+            silence = self._loop.call_later(self._silence, self._fail, httpx.ReadTimeout("the service is silent"))
+            try:
+                while not self._pieces and not self.complete:
+                    await self._wait()
+            finally:
+                silence.cancel()
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         if self._buffered > BUFFERED and self._transport and self.is_open:
@@ -163,15 +175,14 @@ class Connection(asyncio.Protocol):
         if status < 200:  # an interim reply; of an upgrade, which nobody asked for, the parser complains
             self.headers.clear()
             return
+        if unwanted := self._unwanted():
+            self._fail(httpx.RemoteProtocolError(unwanted))
+            return
         self.status, self._has_head = status, True
         if self._method == "HEAD" or status in (204, 304):
             self.complete = True  # whatever length it declares; reusable if the parser, too, sees the end
             return
-        names = [name for name, _ in self.headers]
-        encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if any(value.strip().lower() != b"chunked" for value in encodings) or len(encodings) > 1:
-            self._fail(httpx.RemoteProtocolError("a transfer encoding that we did not accept"))
-        self._ends_with_connection = not encodings and b"content-length" not in names
+        self._ends_with_connection = not {b"transfer-encoding", b"content-length"} & {name for name, _ in self.headers}
 
     def on_body(self, body: bytes) -> None:
         if self.complete:
@@ -187,9 +198,23 @@ class Connection(asyncio.Protocol):
 
     # Inside
 
+    def _unwanted(self) -> str | None:
+        """What is wrong with the headers, if anything."""
+        if len(self.headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in self.headers) > HEAD_CAP:
+            return "a head too large"
+        encodings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if any(value.strip().lower() != b"chunked" for value in encodings) or len(encodings) > 1:
+            return "a transfer encoding that we did not accept"
+        return None
+
     def _write(self, data: bytes) -> None:
         if self._transport:
             self._transport.write(data)
+
+    def _await_head(self) -> None:
+        """The request is sent: now the service has its time, which no interim reply and no drip prolongs."""
+        if not self._has_head:
+            self._head_due = self._loop.call_later(self._silence, self._fail, httpx.ReadTimeout("no head in time"))
 
     async def _send(self, pieces: AsyncIterator[bytes], *, chunked: bool) -> None:
         try:
@@ -200,6 +225,7 @@ class Connection(asyncio.Protocol):
                     await self._writable.wait()
             if chunked:
                 self._write(b"0\r\n\r\n")
+            self._await_head()
         except TimeoutError:
             self._fail(httpx.ReadTimeout("the service does not read"))
         except Exception as error:  # noqa: BLE001 - raised again where the reply is waited for
@@ -210,11 +236,9 @@ class Connection(asyncio.Protocol):
         if self._failure:
             raise self._failure
         self._waiter = self._loop.create_future()
-        silence = self._loop.call_later(self._silence, self._fail, httpx.ReadTimeout("the service is silent"))
         try:
             await self._waiter
         finally:
-            silence.cancel()
             self._waiter = None
 
     def _fail(self, failure: Exception) -> None:

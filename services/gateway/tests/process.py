@@ -6,14 +6,18 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from devstack.launch import free_port
+from gateway.readiness import Drain
+from gateway.server import Server
+from gateway.settings import Settings
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -45,13 +49,8 @@ class GatewayProcess:
         return {name: float(value) for name, value in lines}
 
     def sockets(self) -> int:
-        """How many it holds open, listeners included."""
-        links = Path(f"/proc/{self.process.pid}/fd").iterdir()
-        count = 0
-        for link in links:
-            with suppress(FileNotFoundError):  # closed in between
-                count += str(link.readlink()).startswith("socket:")
-        return count
+        """How many it holds open."""
+        return open_sockets(self.process.pid)
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -88,6 +87,37 @@ async def gateway_process(**settings: Any) -> AsyncIterator[GatewayProcess]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def open_sockets(pid: int) -> int:
+    """How many sockets a process holds, listeners included."""
+    count = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed in between
+            count += str(link.readlink()).startswith("socket:")
+    return count
+
+
+class _Server(Server):
+    """Leaves the process's signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+@asynccontextmanager
+async def guarded(app: ASGIApp, settings: Settings) -> AsyncIterator[int]:
+    """The port of `app` behind the gateway's own server, in this process."""
+    server = _Server(app, settings, Drain(), host="127.0.0.1", port=0)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
 
 
 class RawService:

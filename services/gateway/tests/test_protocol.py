@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from gateway import protocol
-from gateway.readiness import Drain
-from gateway.server import Server
 from gateway.settings import Settings
 
 from .conftest import piece, read_body, reply
-from .process import connection
+from .process import connection, guarded
 
 HEAD = b"GET /echo HTTP/1.1\r\nHost: g\r\n"
 CHUNKED = b"POST /echo HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,29 +54,10 @@ class App:
             self.sent += 65536
 
 
-class _Server(Server):
-    """Leaves the process's signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
-@asynccontextmanager
-async def guarded(app: App, **settings: int) -> AsyncIterator[int]:
-    """The port of `app` behind the gateway's own server."""
-    told = Settings(
-        env="development", state_redis_url=SecretStr("redis://"), client_secret=SecretStr("secret"), **settings
-    )
-    server = _Server(app, told, Drain(), host="127.0.0.1", port=0)
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+def a_gateway(**settings: int) -> Settings:
+    """Settings that differ from the defaults as told; nobody connects to the stores."""
+    stores = {"state_redis_url": SecretStr("redis://"), "client_secret": SecretStr("secret")}
+    return Settings(env="development", **stores, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -89,7 +67,7 @@ async def app() -> App:
 
 @pytest.fixture
 async def port(app: App) -> AsyncIterator[int]:
-    async with guarded(app) as port:
+    async with guarded(app, a_gateway()) as port:
         yield port
 
 
@@ -202,7 +180,7 @@ async def _read_soon(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_an_idle_connection_is_closed(app: App) -> None:
-    async with guarded(app, keep_alive_seconds=1) as port:
+    async with guarded(app, a_gateway(keep_alive_seconds=1)) as port:
         assert (await exchange(port, HEAD + b"\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
@@ -223,7 +201,7 @@ async def test_what_the_reply_did_not_wait_for_must_come_soon(
 
 
 async def test_too_many_connections_are_told_so(app: App) -> None:
-    async with guarded(app, max_connections=1) as port, connection(port) as (reader, writer):
+    async with guarded(app, a_gateway(max_connections=1)) as port, connection(port) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         await reader.readuntil(b"}")
         assert problem_of(await exchange(port))["status"] == 503
