@@ -26,10 +26,11 @@ from common.identity import Verifier, bearer_token
 from gateway.body import ClientLeftError, RequestBody
 from gateway.capacity import Capacity
 from gateway.connection import Connection
+from gateway.failed_tokens import FailedTokens
 from gateway.headers import client_address, client_network, to_client, to_service
 from gateway.open_streams import OpenStreams
 from gateway.outgoing import Outgoing
-from gateway.rate_limit import Admission, FailedTokens, RateLimiter
+from gateway.rate_limit import Admission, RateLimiter
 from gateway.routes import Route
 from gateway.settings import Settings
 from gateway.tracing import trace_headers
@@ -126,14 +127,13 @@ class Proxy:
     async def _player(self, address: str, authorization: bytes | None) -> PlayerClaims:
         """Who calls; raises UnauthorizedError, and TooManyRequestsError where too many tokens have failed."""
         token = bearer_token((authorization or b"").decode("latin-1"))
-        refusal = self._failed_tokens.refusal(address)
-        if refusal and not self._verifier.remembers(token):
-            raise refusal
+        if not self._verifier.remembers(token):
+            self._failed_tokens.check(address)
         try:
             claims = await self._verifier.verify(token)
         except UnauthorizedError:
             if not self._verifier.remembers(token):  # or it is genuine, but revoked
-                self._failed_tokens.note(address)
+                self._failed_tokens.add(address)
             raise
         if not isinstance(claims, PlayerClaims):
             raise UnauthorizedError

@@ -26,6 +26,8 @@ class Day(NamedTuple):
     name: str
     begins_at: float
     ends_at: float
+    # When it ends, on the wall.
+    midnight: datetime
 
 
 class Calendar:
@@ -33,22 +35,16 @@ class Calendar:
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
-        self._day = Day("", 0.0, 0.0)
+        self._day: Day | None = None
 
     def today(self) -> Day:
         """The day it is; worked out once a day."""
         now = time.time()
-        if not self._day.begins_at <= now < self._day.ends_at:
-            midnight = datetime.fromtimestamp(now, self._zone).replace(
-                hour=0, minute=0, second=0, microsecond=0, fold=0
-            )
-            following = (midnight + timedelta(days=1)).timestamp()  # by the calendar: such a day may have 23 hours
-            self._day = Day(f"{midnight:%Y%m%d}", midnight.timestamp(), following)
+        if self._day is None or not self._day.begins_at <= now < self._day.ends_at:
+            begin = datetime.fromtimestamp(now, self._zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+            end = begin + timedelta(days=1)  # by the calendar: a day may have 23 hours
+            self._day = Day(f"{begin:%Y%m%d}", begin.timestamp(), end.timestamp(), end)
         return self._day
-
-    def midnight(self) -> datetime:
-        """When the day ends."""
-        return datetime.fromtimestamp(self.today().ends_at, self._zone)
 
 
 class Bill:

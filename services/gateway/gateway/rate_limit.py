@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from functools import cache, partial
+from contextvars import Context
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import Counter
@@ -17,13 +18,12 @@ from redis import RedisError
 from redis.asyncio import Redis
 
 from common.claims import Plan, PlayerClaims
-from common.errors import TooManyRequestsError
 from gateway.counts import QUESTION, Check, Count, OwnCounts, Quota, Window
-from gateway.quotas import Bill, Calendar
+from gateway.quotas import Bill, Calendar, Day
 from gateway.routes import Route, WhenRedisAway
 from gateway.settings import Limit, LimitName, Limits, Settings
 from gateway.shared_counts import SharedCounts
-from gateway.standing import DAY_SECONDS, Header, Standing, refusal, standing_headers, whole_seconds
+from gateway.standing import DAY_SECONDS, Header, Standing, note, refusal, standing_headers, whole_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,8 @@ LONGEST_REPLY_SECONDS = 3600
 # Callers whom a process counts by itself.
 OWN_SUBJECTS = 50_000
 
-decisions = Counter("gateway_rate_limit_decisions_total", "Requests by limit and outcome", ["limit", "outcome"])
 fallbacks = Counter("gateway_rate_limit_fallbacks_total", "Requests counted by this process alone, Redis being away")
 settlements = Counter("gateway_quota_settlements_total", "Questions given back, whole or in part", ["outcome"])
-_decided = cache(decisions.labels)  # finding a child by its labels takes longer than counting with it
 
 _PROBE = Check(Window("gateway:limit:probe", 1000, 1, binding=True))
 
@@ -69,15 +67,17 @@ class RateLimiter:
 
     async def admit(self, route: Route, subject: str, plan: Plan | None) -> Admission:
         """Count a request of a player, who has a plan, or of an address; raises TooManyRequestsError."""
-        check = self._check(route.limit, subject, plan)
+        day = self._calendar.today()
+        check = self._check(route.limit, subject, plan, day)
         counted = await self._count(check, when_away=route.when_redis_away)
         if counted is None:
             return Admission([])
         count, is_shared = counted
         admitted = count.admits(check)
-        standings = self._standings(route.limit, check, count)
+        standings = _standings(route.limit, check, count, day)
         for standing in standings:
-            self._note(standing, admitted=admitted)
+            if admitted or not standing.is_open:
+                note(standing, on_trial=standing.name in self._limits.shadow)
         told = [standing for standing in standings if standing.name not in self._limits.shadow]
         if not admitted:
             raise refusal(told)
@@ -92,13 +92,12 @@ class RateLimiter:
             self._recovery.cancel()
         await self._shared.aclose()
 
-    def _check(self, group: LimitName, subject: str, plan: Plan | None) -> Check:
+    def _check(self, group: LimitName, subject: str, plan: Plan | None, day: Day) -> Check:
         digest = hashlib.blake2b(subject.encode(), digest_size=16).hexdigest()  # keys name nobody
         limit = _limit(self._limits, group, plan)
         window = Window(f"gateway:limit:{group}:{digest}", *limit, binding=group not in self._limits.shadow)
         if group != "ask" or plan is None:
             return Check(window)
-        day = self._calendar.today()
         quota = Quota(
             f"gateway:limit:questions_per_day:{day.name}:{digest}",
             tenths=self._limits.questions_per_day[plan] * QUESTION,
@@ -137,40 +136,6 @@ class RateLimiter:
             self._shared.give_back(check.quota.key, QUESTION).add_done_callback(_note_settlement)
         return _Counted(own, is_shared=False)
 
-    def _standings(self, group: LimitName, check: Check, count: Count) -> list[Standing]:
-        window, quota = check
-        in_window = Standing(
-            group,
-            window.requests,
-            window.seconds,
-            count.remaining * QUESTION,
-            whole_seconds(count.reset_seconds),
-            count.in_window,
-        )
-        if quota is None:
-            return [in_window]
-        midnight = self._calendar.midnight()
-        in_quota = Standing(
-            "questions_per_day",
-            quota.tenths // QUESTION,
-            DAY_SECONDS,
-            count.tenths_left,
-            whole_seconds(midnight.timestamp() - time.time()),
-            count.in_quota,
-            midnight,
-        )
-        return [in_window, in_quota]
-
-    def _note(self, standing: Standing, *, admitted: bool) -> None:
-        if standing.is_open:
-            if admitted:
-                _decided(standing.name, "admitted").inc()
-        elif standing.name in self._limits.shadow:
-            _decided(standing.name, "shadow_refused").inc()
-            logger.info("a shadow limit would have refused", extra={"limit": standing.name})
-        else:
-            _decided(standing.name, "refused").inc()
-
     def _give_back(self, key: str, tenths: int, *, is_shared: bool) -> None:
         """Nobody waits for this: it goes with the next call to Redis."""
         self._own.give_back(key, tenths)
@@ -182,7 +147,8 @@ class RateLimiter:
     def _went_away(self, error: RedisError) -> None:
         if not self._recovery:
             logger.error("state redis is away, limits are counted per process", extra={"reason": type(error).__name__})
-            self._recovery = asyncio.create_task(self._recover())
+            # In a context of its own: what it logs belongs to no request.
+            self._recovery = asyncio.create_task(self._recover(), context=Context())
 
     async def _recover(self) -> None:
         """Try Redis until it counts again, by a write of our own."""
@@ -196,37 +162,15 @@ class RateLimiter:
             logger.warning("state redis is back")
 
 
-class FailedTokens:
-    """Addresses whose tokens keep failing, so that a flood of forged ones costs no more signature checks.
-
-    Counted per process, since it is the process's time that is protected, and at once, with nothing to wait for.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self._limit = limits.failed_tokens
-        self._binding = "failed_tokens" not in limits.shadow
-        # Apart from the callers above: a flood from many addresses must not make us forget whom we admitted.
-        self._own = OwnCounts(OWN_SUBJECTS)
-
-    def refusal(self, address: str) -> TooManyRequestsError | None:
-        """What to answer to one more token from there, if it is too many."""
-        count = self._own.look(self._check(address), time.monotonic())
-        if count.in_window:
-            return None
-        outcome = "refused" if self._binding else "shadow_refused"
-        _decided("failed_tokens", outcome).inc()
-        if not self._binding:
-            return None
-        reset = whole_seconds(count.reset_seconds)
-        return refusal([Standing("failed_tokens", *self._limit, 0, reset, is_open=False)])
-
-    def note(self, address: str) -> None:
-        """One more has failed."""
-        now = time.monotonic()
-        self._own.take(self._check(address), now, came_at=now)
-
-    def _check(self, address: str) -> Check:
-        return Check(Window(address, *self._limit, binding=True))
+def _standings(group: LimitName, check: Check, count: Count, day: Day) -> list[Standing]:
+    window, quota = check
+    tenths, reset = count.remaining * QUESTION, whole_seconds(count.reset_seconds)
+    in_window = Standing(group, window.requests, window.seconds, tenths, reset, count.in_window)
+    if quota is None:
+        return [in_window]
+    allowed, reset = quota.tenths // QUESTION, whole_seconds(day.ends_at - time.time())
+    name: LimitName = "questions_per_day"
+    return [in_window, Standing(name, allowed, DAY_SECONDS, count.tenths_left, reset, count.in_quota, day.midnight)]
 
 
 def _limit(limits: Limits, group: LimitName, plan: Plan | None) -> Limit:

@@ -1,22 +1,32 @@
-"""Where a caller stands with the limits: in headers, and in the words of a 429."""
+"""Where a caller stands with the limits: in headers, in the words of a 429, and in a metric."""
 
+import logging
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple
+
+from prometheus_client import Counter
 
 from common.errors import Text, TooManyRequestsError
 from gateway.counts import QUESTION
+from gateway.settings import LimitName
+
+logger = logging.getLogger(__name__)
 
 DAY_SECONDS = 86_400
 
 Header = tuple[bytes, bytes]
 
+decisions = Counter("gateway_rate_limit_decisions_total", "Requests by limit and outcome", ["limit", "outcome"])
+_decided = cache(decisions.labels)  # finding a child by its labels takes longer than counting with it
+
 
 class Standing(NamedTuple):
     """One limit as its caller sees it: `allowed` in `seconds`, of which `tenths` / 10 remain."""
 
-    name: str
+    name: LimitName
     allowed: int
     seconds: int
     tenths: int
@@ -46,6 +56,17 @@ class Standing(NamedTuple):
             f"'{self.name}' 한도는 하루 질문 {self.allowed}개이며 {remaining}개 남았습니다. "
             f"{midnight}({self.reset_seconds}초 후)에 초기화됩니다",
         )
+
+
+def note(standing: Standing, *, on_trial: bool) -> None:
+    """Count what a limit said, or would have said were it not on trial."""
+    if standing.is_open:
+        _decided(standing.name, "admitted").inc()
+    elif on_trial:
+        _decided(standing.name, "shadow_refused").inc()
+        logger.info("a shadow limit would have refused", extra={"limit": standing.name})
+    else:
+        _decided(standing.name, "refused").inc()
 
 
 def whole_seconds(seconds: float) -> int:

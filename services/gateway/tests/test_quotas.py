@@ -212,7 +212,7 @@ async def test_keys_name_nobody_and_end_with_their_day(
 ) -> None:
     player = uuid7()
     await (await open_gateway(limits=quota(5))).post(ASK, headers=tokens.headers(user_id=player))
-    keys = sorted(key.decode() for key in await state_redis.keys())
+    keys = sorted(key.decode() for key in await state_redis.keys("gateway:limit:*"))
     assert [key.rpartition(":")[0].rstrip("0123456789") for key in keys] == [
         "gateway:limit:ask",
         "gateway:limit:questions_per_day:",
@@ -317,7 +317,7 @@ def test_days_are_those_of_the_zone(
     today = calendar.today()
     assert (today.name, today.ends_at - today.begins_at) == (name, hours * 3600)
     assert today.begins_at <= seconds < today.ends_at
-    assert calendar.midnight().timestamp() == today.ends_at
+    assert (today.midnight.timestamp(), today.midnight.hour) == (today.ends_at, 0)
 
 
 def test_a_day_ends_and_a_clock_may_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
