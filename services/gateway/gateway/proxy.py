@@ -114,26 +114,25 @@ class Proxy:
 
     async def _admit(self, route: Route, client: str, authorization: bytes | None) -> Admission:
         """Players have limits of their own where a token is required; elsewhere addresses have, whoever it is."""
-        address = f"ip:{client_network(client)}"
         if route.who == "required":
-            player = await self._player(address, authorization)
+            player = await self._player(client, authorization)
             admission = await self._limiter.admit(route, f"user:{player.sub}", player.plan)
             return admission._replace(player=player)
-        admission = await self._limiter.admit(route, address, None)
+        admission = await self._limiter.admit(route, f"ip:{client_network(client)}", None)
         if route.who == "optional" and authorization is not None:
-            await self._player(address, authorization)
+            await self._player(client, authorization)
         return admission
 
-    async def _player(self, address: str, authorization: bytes | None) -> PlayerClaims:
+    async def _player(self, client: str, authorization: bytes | None) -> PlayerClaims:
         """Who calls; raises UnauthorizedError, and TooManyRequestsError where too many tokens have failed."""
         token = bearer_token((authorization or b"").decode("latin-1"))
         if not self._verifier.remembers(token):
-            self._failed_tokens.check(address)
+            self._failed_tokens.check(client_network(client))
         try:
             claims = await self._verifier.verify(token)
         except UnauthorizedError:
             if not self._verifier.remembers(token):  # or it is genuine, but revoked
-                self._failed_tokens.add(address)
+                self._failed_tokens.add(client_network(client))
             raise
         if not isinstance(claims, PlayerClaims):
             raise UnauthorizedError

@@ -131,14 +131,12 @@ class SharedCounts:
         while self._waiting:
             calls, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             try:
-                replies = await self._evaluate(calls)
+                for call, reply in zip(calls, await self._evaluate(calls), strict=True):
+                    if not call.reply.done():
+                        call.reply.set_result(reply)
             except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
                 failure = error if isinstance(error, RedisError) else RedisError(repr(error))
                 self._fail(calls, failure)
-            else:
-                for call, reply in zip(calls, replies, strict=True):
-                    if not call.reply.done():
-                        call.reply.set_result(reply)
         self._sender = None
 
     async def _evaluate(self, calls: Sequence[_Call]) -> list[Any]:
