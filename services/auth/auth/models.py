@@ -156,6 +156,7 @@ EMAIL = r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$"
 LONGEST_EMAIL, LONGEST_NAME = 254, 80
 # Postgres text holds no NUL, and no other control character belongs into a name or an address either.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+_Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=LONGEST_NAME, pattern=_PRINTABLE)]
 _OpaqueToken = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -210,7 +211,7 @@ class UserPublic(BaseModel):
 class UserUpdate(_Body):
     """What users may change about themselves; null clears, absent keeps."""
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=LONGEST_NAME, pattern=_PRINTABLE)] | None = None
+    name: _Name | None = None
     locale: Locale | None = None
 
 

@@ -24,7 +24,7 @@ async def with_google(
             issuer=google.ISSUER,
             subject=account.subject,
             email=account.verified_email,
-            name=account.name,
+            name=account.display_name,
             locale=account.locale,
         )
         await erased_identities.refuse_banned(session, settings.erasure_key, user)
