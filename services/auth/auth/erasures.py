@@ -155,7 +155,7 @@ class Erasures:
         """Ask every service, those too that are done: it costs them nothing, and something may have come late."""
         calls = (holder.erase(person.user_id, person.pseudonym, within_seconds=seconds) for holder in self.holders)
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        failed = {holder.name: outcome for holder, outcome in zip(self.holders, outcomes, strict=True) if outcome}
+        failed = {holder.name: error for holder, error in zip(self.holders, outcomes, strict=True) if error is not None}
         for name, error in failed.items():
             failures.labels(name).inc()
             reason = {"callee": name, "reason": type(error).__name__}

@@ -19,9 +19,9 @@ class Settings(ServiceSettings):
 
     # Hashes the identities of erased accounts. With another one, bans of erased accounts are forgotten.
     erasure_key: SecretStr
-    # Seconds after an erasure was ordered at which all services are asked once more: when the longest question has
-    # ended, and the longest upload.
-    erasure_repeat_seconds: list[float] = Field(default=[180, 900])
+    # Seconds after an erasure was ordered at which all services are asked once more: when most questions that were
+    # under way have ended, then the longest, then the longest upload.
+    erasure_repeat_seconds: list[float] = Field(default=[15, 180, 900])
 
     # The services that hold something of a person.
     coach_url: str = "http://127.0.0.1:8002"

@@ -17,6 +17,8 @@ from .conftest import ScriptedService, connected, head, read_head
     [
         ("/auth", "/auth"),
         ("/auth/me", "/auth"),
+        ("/auth/me/export", "/auth/me/export"),
+        ("/auth/me/exports", "/auth"),
         ("/auth/google/login", "/auth/google"),
         ("/auth/googles", "/auth"),
         ("/.well-known/jwks.json", "/.well-known/jwks.json"),
