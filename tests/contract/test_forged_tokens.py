@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from common.http import ACTOR_REFUSED_HEADER
 from common.identity import ACTOR_HEADER
 from common.testing import Tokens
 
@@ -125,7 +126,9 @@ async def test_no_service_acts_for_a_forged_person(doors: Doors, tokens: Tokens,
     forged = actor(bearer(PLAYER_FORGERIES[forgery](Forger(tokens, player_claims()))))
     for door in FOR_ACTORS:
         service = bearer(Forger(tokens, service_claims(door.service)).genuine())
-        assert_refused(await knock(doors, door, service | forged), door)
+        response = await knock(doors, door, service | forged)
+        assert_refused(response, door)
+        assert ACTOR_REFUSED_HEADER in response.headers  # or the service would think that its own token is bad
 
 
 # Around a true token: what stands before it, after it, or in its place.

@@ -17,6 +17,7 @@ from common.errors import (
     AppError,
     NotFoundError,
     Text,
+    UnauthorizedError,
     UnavailableError,
     UpstreamError,
     UpstreamTimeoutError,
@@ -26,6 +27,8 @@ from common.errors import (
 
 Reply = TypeVar("Reply")
 
+# By which a caller knows that not its own token was refused, but that of the person it acts for.
+ACTOR_REFUSED_HEADER = "Dugout-Actor-Refused"
 RENEW_BEFORE_SECONDS = 60
 RENEW_AGAIN_SECONDS = 5
 # Less than uvicorn's five: a connection that the service is about to close must not take a call.
@@ -126,9 +129,9 @@ async def call(
     """One call to another service; `options` are httpx's (`json`, `params`, `data`, `content`, `timeout`).
 
     For a call without a reply (204) `reply` is `NoneType`.
-    Raises NotFoundError for its 404, UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503
-    (with the code it gives), UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the
-    reply we read.
+    Raises NotFoundError for its 404, UnauthorizedError when it refuses the person for whom we call,
+    UpstreamTimeoutError, UnavailableError when it cannot be reached or says 503 (with the code it gives),
+    UpstreamProblemError for its other 4xx, UpstreamError for anything else that is not the reply we read.
     """
     try:
         response = await client.request(method, path, headers=headers, **options)
@@ -165,6 +168,8 @@ class UpstreamProblemError(AppError):
 def _failure(response: httpx.Response) -> AppError:
     if response.status_code == 404:
         return NotFoundError()
+    if response.status_code == 401 and ACTOR_REFUSED_HEADER in response.headers:
+        return UnauthorizedError()
     try:
         document = response.json()
     except ValueError:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.claims import Claims, InvalidTokenError, Plan, PlayerClaims, Role, ServiceClaims, key_id, signed_claims
 from common.errors import ForbiddenError, UnauthorizedError
+from common.http import ACTOR_REFUSED_HEADER
 from common.public_keys import KeySource, PublicKeys
 from common.revocations import Revocations, RevokedError
 
@@ -133,7 +134,11 @@ async def current_user(request: Request, _: _BearerDep) -> User:
 
 async def acting_user(request: Request) -> User:
     """The person for whom a service calls, by the token it passes on; raises UnauthorizedError."""
-    return await _user(request, request.headers.get(ACTOR_HEADER, ""))
+    try:
+        return await _user(request, request.headers.get(ACTOR_HEADER, ""))
+    except UnauthorizedError as error:
+        error.headers[ACTOR_REFUSED_HEADER] = "true"
+        raise
 
 
 async def _user(request: Request, token: str) -> User:

@@ -12,8 +12,15 @@ from opentelemetry import trace
 from pydantic import BaseModel, SecretStr
 
 from common import logs
-from common.errors import AppError, NotFoundError, UnavailableError, UpstreamError, UpstreamTimeoutError
-from common.http import ServiceAuth, UpstreamProblemError, call, http_client
+from common.errors import (
+    AppError,
+    NotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from common.http import ACTOR_REFUSED_HEADER, ServiceAuth, UpstreamProblemError, call, http_client
 from common.telemetry import configure_tracing
 from common.testing import listening
 from standins.server import serve
@@ -41,6 +48,11 @@ async def echo(request: Request) -> Echo:
 @callee.get("/status/{status}")
 async def answer(status: int) -> Response:
     return JSONResponse({"code": "taken", "title": "Taken", "detail": "It is taken"}, status)
+
+
+@callee.get("/person-refused")
+async def person_refused() -> Response:
+    return JSONResponse({"code": "unauthorized"}, 401, {ACTOR_REFUSED_HEADER: "true"})
 
 
 @callee.get("/nothing", status_code=204)
@@ -98,6 +110,7 @@ async def test_trace_and_request_id_travel_with_a_call(client: httpx.AsyncClient
         ("/status/404", NotFoundError),
         ("/status/409", UpstreamProblemError),
         ("/status/401", UpstreamError),
+        ("/person-refused", UnauthorizedError),
         ("/status/403", UpstreamError),
         ("/status/500", UpstreamError),
         ("/status/503", UnavailableError),

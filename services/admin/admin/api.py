@@ -65,7 +65,7 @@ async def read_job(job_id: UUID, _: Viewer, worker: WorkerDep) -> Job:
 async def list_documents(
     _: Viewer,
     rag: RagDep,
-    game: Annotated[str | None, Query(max_length=64)] = None,
+    game: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = None,
     cursor: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DocumentPage:

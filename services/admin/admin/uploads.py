@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +17,14 @@ from common.errors import BadRequestError, PayloadTooLargeError, Text, Unsupport
 FORM_OVERHEAD_BYTES = 64 * 1024
 PIECE_BYTES = 64 * 1024
 
+_FIELDS: dict[str, dict[str, Any]] = DocumentUpload.model_json_schema()["properties"]
+
+
+def _given(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form as it is when it is there: in a form nothing can be null."""
+    return next((kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}), field)
+
+
 # FastAPI would read a whole form before it asks who is calling, so the route reads the body itself and says here
 # what it expects.
 OPENAPI = {
@@ -29,7 +37,7 @@ OPENAPI = {
                     "required": ["file", "game"],
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
-                        **DocumentUpload.model_json_schema()["properties"],
+                        **{name: _given(field) for name, field in _FIELDS.items()},
                     },
                 }
             }
