@@ -10,13 +10,14 @@ LIBRARIES := common devstack standins
 TESTS := $(or $(T),$(if $(S),services/$(S),))
 SOURCES := services libs tests bench conftest.py
 GAME ?= wesnoth
+EXAMPLES ?= 50
 Q ?=
 export GAME Q
 
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e lint types fmt rotate-keys migrate build logs clean lock vectors calibrate
+.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e fuzz lint types fmt rotate-keys migrate build logs clean lock vectors calibrate bench bench-gateway bench-peers
 
 ##@ Run
 up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=8000, DUGOUT_STATE=.dugout)
@@ -63,7 +64,7 @@ lint: setup ## Style, format, spelling
 	$(BIN)/typos services libs tests bench docs *.md
 
 types: setup ## mypy, strict
-	$(BIN)/mypy $(foreach s,$(SERVICES),-p $(s)) $(foreach l,$(LIBRARIES),-p $(l))
+	$(BIN)/mypy $(foreach s,$(SERVICES),-p $(s)) $(foreach l,$(LIBRARIES),-p $(l)) -p bench.gateway
 
 test: lint types ## Everything: lint, types, unit, integration, contract, e2e; coverage at least 85 %
 	$(BIN)/python -m pytest $(TESTS) $(if $(TESTS),,--cov --cov-report=term --cov-fail-under=85)
@@ -78,6 +79,9 @@ test-faults: setup ## Minutes of outage and load: S=gateway or T=path for some o
 e2e: setup ## Through the gateway only: against DUGOUT_URL, or a system of its own
 	$(BIN)/python -m pytest tests/e2e
 
+fuzz: setup ## Hold the whole API against its document, as everybody who may call (EXAMPLES=50, 10 minutes)
+	DUGOUT_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -rP --timeout 3600 tests/e2e/test_document.py
+
 rotate-keys: setup ## Sign tokens with a new key; the old one's tokens hold until they expire (about a minute)
 	@$(BIN)/python -m devstack rotate-keys
 
@@ -91,16 +95,33 @@ vectors: setup ## Embed the sample games again (vectors are shipped beside the d
 calibrate: setup ## Measure the thresholds of the local embedding model again
 	$(BIN)/python bench/calibrate.py
 
+##@ Measure
+bench: bench-gateway ## All benchmarks that need nothing else installed; docs/benchmarks.md says what they mean
+
+bench-gateway: setup ## The gateway's throughput and added latency beside other proxies (3 minutes)
+	@$(BIN)/python -m bench.gateway
+
+bench-peers: setup .bench/litellm/.ready ## The gateway beside LiteLLM's proxy, in an environment of its own (3 minutes)
+	@$(BIN)/python -m bench.gateway peers
+
+.bench/litellm/.ready: bench/gateway/peers/litellm.lock | $(VENV)/.ready
+	@echo "setting up .bench/litellm; the first time this downloads LiteLLM and its packages"
+	@$(BIN)/python -m venv --clear .bench/litellm
+	@$(UV) pip sync --quiet --require-hashes --python .bench/litellm/bin/python $<
+	@touch $@
+
 ##@ Release
 build: ## Build the images: make build S=coach for one
 	@for service in $(or $(S),$(SERVICES)); do docker build --build-arg SERVICE=$$service --tag dugout-$$service . || exit 1; done
 
-lock: setup ## Renew uv.lock
+lock: setup ## Renew uv.lock and the benchmarks' LiteLLM
 	$(UV) lock --upgrade
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+	  bench/gateway/peers/litellm.in --output-file bench/gateway/peers/litellm.lock
 
 clean: ## Remove the environment, caches and the local state
 	@! test -x $(BIN)/python || $(BIN)/python -m devstack clean
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 help: ## This text
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,1 @@
+"""Other proxies, as their own documentation sets them up."""
