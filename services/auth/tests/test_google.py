@@ -13,7 +13,7 @@ from sqlmodel import select
 
 from auth.app import build
 from auth.google import Google, InvalidGoogleTokenError, google_client
-from auth.models import GoogleLogin, User
+from auth.models import Audit, GoogleLogin, User
 from auth.settings import Settings
 from common.db import Sessions, uuid7
 from common.testing import running
@@ -99,9 +99,14 @@ async def test_first_sign_ins_at_once_make_one_account(
     assert len({reply.json()["user"]["id"] for reply in replies}) == 1
 
 
-async def test_a_listed_verified_address_makes_an_admin(client: httpx.AsyncClient, google: GoogleStandin) -> None:
-    response = await sign_in(client, google.sign_in(email="FIRST.admin@example.com"))
-    assert response.json()["user"]["role"] == "admin"
+async def test_a_listed_verified_address_makes_an_admin_and_is_written_down(
+    client: httpx.AsyncClient, google: GoogleStandin, sessions: Sessions
+) -> None:
+    user = (await sign_in(client, google.sign_in(email="FIRST.admin@example.com"))).json()["user"]
+    assert user["role"] == "admin"
+    async with sessions() as session:
+        (entry,) = (await session.exec(select(Audit).where(Audit.subject == user["id"]))).all()
+    assert (entry.action, entry.actor, entry.detail) == ("user.granted", "environment", {"role": "admin"})
 
 
 async def test_an_address_google_has_not_verified_is_worth_nothing(
