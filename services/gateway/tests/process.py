@@ -121,32 +121,33 @@ async def guarded(app: ASGIApp, settings: Settings) -> AsyncIterator[int]:
 
 
 class RawService:
-    """A service that does to each connection what `handler` says; counts connections."""
+    """A service that does to each connection what `handler` says; knows how many are open."""
 
     def __init__(self) -> None:
         self.handler: Handler = answer_ok
-        self.accepted = 0
         self.open = 0
-        self.closed = asyncio.Condition()
+        self.changed = asyncio.Condition()
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        self.open += 1
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        await self._count(1)
         try:
             await self.handler(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the gateway hung up, or the test is over
         finally:
             writer.close()
-            self.open -= 1
-            async with self.closed:
-                self.closed.notify_all()
+            await self._count(-1)
+
+    async def _count(self, change: int) -> None:
+        async with self.changed:
+            self.open += change
+            self.changed.notify_all()
 
     async def stop(self) -> None:
         """Cut what is still open."""
@@ -154,16 +155,21 @@ class RawService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def asked(self, seconds: float) -> None:
+        """Return when a connection is open, which must be within `seconds`."""
+        async with asyncio.timeout(seconds), self.changed:
+            await self.changed.wait_for(lambda: self.open > 0)
+
     async def all_closed(self, seconds: float) -> None:
         """Return when no connection is open, which must be within `seconds`."""
-        async with asyncio.timeout(seconds), self.closed:
-            await self.closed.wait_for(lambda: self.open == 0)
+        async with asyncio.timeout(seconds), self.changed:
+            await self.changed.wait_for(lambda: self.open == 0)
 
 
 async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A small reply to every request without a body, until the gateway hangs up."""
+    """The same to every request without a body, until the gateway hangs up: an API without routes."""
     while await reader.readuntil(b"\r\n\r\n"):
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.write(b'HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{"paths": {}}')
 
 
 @asynccontextmanager
