@@ -30,6 +30,8 @@ class User(AuthTable, table=True):
 
     __table_args__ = (
         UniqueConstraint("issuer", "subject"),
+        # For looking somebody up by how their address begins.
+        Index(None, "email", postgresql_ops={"email": "text_pattern_ops"}),
         CheckConstraint("role IN ('player', 'viewer', 'admin')", name="role"),
         CheckConstraint("plan IN ('free', 'premium')", name="plan"),
         CheckConstraint("status IN ('active', 'banned')", name="status"),

@@ -20,9 +20,12 @@ def variant(settings: Settings, **changes: object) -> Settings:
 async def test_development_sign_in_is_absent_outside_development(
     settings: Settings, sessions: Sessions, env: str
 ) -> None:
-    async with running(build(variant(settings, env=env)), sessions=sessions) as client:
+    app = build(variant(settings, env=env))
+    async with running(app, sessions=sessions) as client:
         response = await client.post("/auth/dev/login", json={"email": "a@example.com"})
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert "/auth/dev/login" in build(settings).openapi()["paths"]
+    assert "/auth/dev/login" not in app.openapi()["paths"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_audit_actor", "audit", ["actor"], schema=SCHEMA)
+    op.create_index("ix_user_email", "user", ["email"], schema=SCHEMA, postgresql_ops={"email": "text_pattern_ops"})
     # With a default, so that the version before this one can still insert.
     op.add_column(
         "signing_key",
@@ -72,6 +73,7 @@ def downgrade() -> None:
     op.drop_index("ix_refresh_token_expires_at", "refresh_token", schema=SCHEMA)
     op.drop_index("uq_signing_key_next", "signing_key", schema=SCHEMA)
     op.drop_column("signing_key", "state_since", schema=SCHEMA)
+    op.drop_index("ix_user_email", "user", schema=SCHEMA)
     op.drop_index("ix_audit_actor", "audit", schema=SCHEMA)
     for table in ("erased_identity", "erasure", "revocation"):
         op.drop_table(table, schema=SCHEMA)
