@@ -21,6 +21,9 @@ FROM python
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dugout
 COPY --from=build /opt/dugout /opt/dugout
 ARG SERVICE
+# The gateway is a server of its own; uvicorn runs the others. Both read the variables below.
+RUN case "${SERVICE}" in gateway) set -- python -m gateway ;; *) set -- uvicorn ;; esac; \
+    printf '#!/bin/sh\nexec %s\n' "$*" > /usr/local/bin/serve && chmod 755 /usr/local/bin/serve
 ENV PATH=/opt/dugout/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     UVICORN_APP=${SERVICE}.app:build \
@@ -35,4 +38,4 @@ USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=120s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
-CMD ["uvicorn"]
+CMD ["serve"]

@@ -127,16 +127,19 @@ def service_processes(system: System) -> list[Process]:
     }
     turns = {"gateway": 0, "worker": 2}
     web = [
-        Process(name, _uvicorn(name, listener), shared | own[name], listener, turns.get(name, 1))
+        Process(name, _serving(name, listener), shared | own[name], listener, turns.get(name, 1))
         for name, listener in system.listeners.items()
     ]
     celery = (sys.executable, *CELERY, *CELERY_WORKER, *CELERY_ALONE)
     return [*web, Process("worker-celery", celery, shared | own["worker"], stop_turn=2)]
 
 
-def _uvicorn(service: str, listener: Listener) -> tuple[str, ...]:
-    app = ("--factory", f"{service}.app:build", "--fd", str(listener.socket.fileno()))
-    return (sys.executable, "-m", "uvicorn", *app, *UVICORN)
+def _serving(service: str, listener: Listener) -> tuple[str, ...]:
+    """The command of a service; the gateway is a server of its own."""
+    fd = ("--fd", str(listener.socket.fileno()))
+    if service == "gateway":
+        return (sys.executable, "-m", "gateway", *fd)
+    return (sys.executable, "-m", "uvicorn", "--factory", f"{service}.app:build", *fd, *UVICORN)
 
 
 def _database_url(postgres: Postgres, secrets: Secrets, role: str) -> str:
@@ -151,6 +154,7 @@ def _own_environments(system: System) -> dict[str, dict[str, str]]:
             "DUGOUT_COACH_URL": system.url("coach"),
             "DUGOUT_ADMIN_URL": system.url("admin"),
             "DUGOUT_METRICS_PORT": str(system.metrics_port),
+            "DUGOUT_SHUTDOWN_SECONDS": GRACEFUL_SECONDS,
             **system.chosen_by_user(FOR_GATEWAY),
         },
         "auth": {
