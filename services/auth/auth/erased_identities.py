@@ -7,9 +7,7 @@ import hashlib
 import hmac
 
 from pydantic import SecretStr
-from sqlalchemy import or_
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import ErasedIdentity, User
@@ -25,13 +23,10 @@ def digest(key: SecretStr, issuer: str, subject: str) -> bytes:
 
 
 async def mark(session: AsyncSession, key: SecretStr, user: User) -> None:
-    """Write down that this identity was erased; a ban is never taken back by an erasure."""
+    """Write down that this identity was erased; once more if it came back, which a banned one cannot."""
     values = {"banned": user.status == "banned", "at": utc_now()}
     upsert = insert(ErasedIdentity).values(digest=digest(key, user.issuer, user.subject), **values)
-    banned = or_(col(ErasedIdentity.banned), upsert.excluded.banned)
-    await session.exec(
-        upsert.on_conflict_do_update(index_elements=["digest"], set_={"banned": banned, "at": values["at"]})
-    )
+    await session.exec(upsert.on_conflict_do_update(index_elements=["digest"], set_=values))
 
 
 async def refuse_banned(session: AsyncSession, key: SecretStr, user: User) -> None:
