@@ -9,7 +9,6 @@ from typing import NamedTuple
 from cryptography.fernet import Fernet, InvalidToken
 from jose import jwk
 from jose.backends.base import Key
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -22,10 +21,6 @@ logger = logging.getLogger(__name__)
 
 # Each process learns of a rotation this late; how long a key is published before it signs allows for it.
 REREAD_SECONDS = 5.0
-
-
-class KeyEncryptionError(RuntimeError):
-    """A stored private key cannot be decrypted."""
 
 
 class Signer(NamedTuple):
@@ -79,8 +74,9 @@ class KeyRing:
         try:
             async with self._sessions.begin() as session:
                 await key_rotation.advance(session)
-                self._keys = await _read(session, self._encryption, self._keys.signer)
-        except (SQLAlchemyError, OSError, KeyEncryptionError) as error:
+                keys = await _read(session, self._encryption, self._keys.signer)
+            self._keys = keys
+        except Exception as error:  # noqa: BLE001 - whatever it was, the keys have to be read again
             logger.warning("could not re-read the signing keys", extra={"reason": type(error).__name__})
 
 
@@ -105,6 +101,6 @@ def _decrypt(encryption: Fernet, key: SigningKey) -> str:
     try:
         return encryption.decrypt(key.private_key).decode()
     except InvalidToken as error:
-        raise KeyEncryptionError(
+        raise RuntimeError(
             "DUGOUT_KEY_ENCRYPTION_KEY is not the one that the signing key was encrypted with"
         ) from error
