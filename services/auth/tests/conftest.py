@@ -8,8 +8,10 @@ import pytest
 from cryptography.fernet import Fernet
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlmodel import delete
 
 from auth.app import build
+from auth.models import Erasure
 from auth.settings import Settings
 from common.db import Sessions, create_engine, session_factory
 from common.testing import Database, rolled_back, running
@@ -110,3 +112,19 @@ def holders(served_holders: Holders) -> Holders:
     for holder in served_holders.values():
         holder.clear()
     return served_holders
+
+
+@pytest.fixture
+def told(settings: Settings, holders: Holders) -> Settings:
+    """Settings that name the holders, and repeat an erasure after a moment."""
+    urls = {f"{name}_url": holder.server.url for name, holder in holders.items()}
+    return settings.model_copy(update={**urls, "erasure_repeat_seconds": [0.5]})
+
+
+@pytest.fixture
+async def lasting(told: Settings, committed: Sessions) -> AsyncIterator[httpx.AsyncClient]:
+    """An auth whose work stays, since an erasure takes several transactions; of other tests none is left."""
+    async with committed.begin() as session:
+        await session.exec(delete(Erasure))
+    async with running(build(told)) as client:
+        yield client

@@ -18,12 +18,6 @@ from common.testing import listening, running
 from .conftest import Holders
 
 
-@pytest.fixture
-def told(settings: Settings, holders: Holders) -> Settings:
-    urls = {f"{name}_url": holder.server.url for name, holder in holders.items()}
-    return settings.model_copy(update=urls)
-
-
 async def signed_in(client: httpx.AsyncClient, **body: str) -> dict[str, Any]:
     """Somebody new; their headers are those of `client` from now on."""
     reply = await client.post("/auth/dev/login", json={"email": f"{uuid4().hex}@example.com", **body})
