@@ -49,6 +49,7 @@ async def rag(
     settings = Settings(
         env="development",
         auth_url=auth_url,
+        client_secret=SecretStr("secret-of-the-tests"),
         database_url=SecretStr(rag_url),
         cache_redis_url=SecretStr(redis_urls["cache"]),
     )
