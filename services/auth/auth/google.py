@@ -43,7 +43,7 @@ class GoogleAccount(BaseModel):
     @property
     def display_name(self) -> str | None:
         """The name, as far as an account may have such a one."""
-        return "".join(filter(str.isprintable, self.name or "")).strip()[:LONGEST_NAME] or None
+        return re.sub(r"[\x00-\x1f\x7f]", "", self.name or "").strip()[:LONGEST_NAME] or None
 
     @property
     def locale(self) -> Locale | None:
