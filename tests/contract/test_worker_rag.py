@@ -41,6 +41,7 @@ async def rag(
         auth_url=auth_url,
         database_url=database_urls["rag"],
         cache_redis_url=SecretStr(redis_urls["cache"]),
+        client_secret=SecretStr("secret-of-the-tests"),
     )
     address = database_urls["rag"].get_secret_value()
     async with rolled_back(address) as sessions, running(build_rag(settings), sessions=sessions) as http:
