@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,9 +61,12 @@ class Stores:
 
     def places(self, words: Iterable[str]) -> dict[str, list[str]]:
         """Where each word stands, in whatever form."""
-        values = [*asyncio.run(_postgres(self.postgres_url())), *self._redis()]
+        stored = defaultdict(list)
+        for place, value in (*asyncio.run(_postgres(self.postgres_url())), *self._redis()):
+            stored[place].append(value)
+        texts = {place: b"\0\0".join(values) for place, values in stored.items()}  # looked through much faster
         return {
-            word: sorted({place for place, value in values if any(form in value for form in _forms(word))})
+            word: sorted(place for place, text in texts.items() if any(form in text for form in _forms(word)))
             for word in words
         }
 
