@@ -53,15 +53,25 @@ def settings(redis_urls: dict[str, str], auth_url: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def apps(database: Database, settings: dict[str, Any]) -> dict[str, FastAPI]:
+def told_to_auth(settings: dict[str, Any]) -> dict[str, Any]:
+    """Auth has secrets of its own."""
+    return {
+        **settings,
+        "key_encryption_key": SecretStr(KEY.decode()),
+        "erasure_key": SecretStr("erasure-key-of-the-tests"),
+    }
+
+
+@pytest.fixture(scope="module")
+def apps(database: Database, settings: dict[str, Any], told_to_auth: dict[str, Any]) -> dict[str, FastAPI]:
     """The services by name, not yet running."""
 
     def told(service: str) -> dict[str, Any]:
-        return {**settings, "database_url": SecretStr(database.migrated(service))}
+        known = told_to_auth if service == "auth" else settings
+        return {**known, "database_url": SecretStr(database.migrated(service))}
 
-    secrets = {"key_encryption_key": SecretStr(KEY.decode()), "erasure_key": SecretStr("erasure-key-of-the-tests")}
     return {
-        "auth": auth.app.build(auth.settings.Settings(**told("auth"), **secrets)),
+        "auth": auth.app.build(auth.settings.Settings(**told("auth"))),
         "coach": coach.app.build(coach.settings.Settings(**told("coach"))),
         "rag": rag.app.build(rag.settings.Settings(**told("rag"))),
         "worker": worker.app.build(worker.settings.Settings(**told("worker"))),

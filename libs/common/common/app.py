@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -92,8 +93,7 @@ def create_app(
         redoc_url=None,
         # A redirect to the path without its last slash would name this service's own address, to players too.
         redirect_slashes=False,
-        # The name of a route's function, which generated clients use; unique over all services with this one's name.
-        generate_unique_id_function=lambda route: f"{name}_{route.name}",
+        generate_unique_id_function=lambda route: _operation_id(name, route),
     )
     install_error_handlers(app)
     app.include_router(_health)
@@ -102,6 +102,11 @@ def create_app(
     instrument(app)
     app.add_middleware(HeadAsGet)  # around what measures, which looks for the route in its own scope
     return app
+
+
+def _operation_id(service: str, route: APIRoute) -> str:
+    """What generated clients call a route: by its function, unique over all services and their inner sides."""
+    return f"{service}{'_internal' if route.path.startswith('/internal') else ''}_{route.name}"
 
 
 async def _common_state(

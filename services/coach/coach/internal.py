@@ -15,12 +15,12 @@ from coach.deps import CoachDep, CompletionsDep
 from coach.games import GameSettings, list_games, put_game
 from coach.stats import By, Stats, read_stats
 from common.db import SessionDep
-from common.errors import ForbiddenError
+from common.errors import ForbiddenError, problem_responses
 from common.identity import ActingUser, Service, require_scope
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/internal", tags=["internal"])
+router = APIRouter(prefix="/internal", tags=["internal"], responses=problem_responses(401, 403, 422, 503))
 
 DEFAULT_DAYS = 30
 LONGEST_DAYS = 400

@@ -11,6 +11,7 @@ import httpx
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from common.errors import PROBLEM_JSON
 from gateway.own_answers import own_answers
 from gateway.routes import find_route
 
@@ -171,10 +172,19 @@ def _renamed(node: Any, names: Mapping[tuple[str, str], str]) -> Any:
 
 def _public(path: str, item: Mapping[str, Any], service: str) -> dict[str, Any]:
     """The operations of a path with the gateway's own answers; those without a tag are grouped under their service."""
-    own = own_answers(path)
     return {
-        method: {"tags": [service], **operation, "responses": own | operation["responses"]}
+        method: {"tags": [service], **operation, "responses": _answers(path, operation["responses"])}
         if isinstance(operation, dict)
         else operation
         for method, operation in item.items()
     }
+
+
+def _answers(path: str, responses: Mapping[str, Any]) -> dict[str, Any]:
+    """What service and gateway may say. FastAPI adds plain JSON to every failure, which nobody sends."""
+    answers = dict(own_answers(path))
+    for status, answer in responses.items():
+        content = answer.get("content", {})
+        problem = {PROBLEM_JSON: content[PROBLEM_JSON]} if PROBLEM_JSON in content else content
+        answers[status] = {**answers.get(status, {}), **answer, **({"content": problem} if problem else {})}
+    return answers
