@@ -43,7 +43,7 @@ def behind() -> Iterator[Behind]:
         port = free_port()
         command = [sys.executable, "-m", "bench.gateway.standin", str(port)]
         stack.enter_context(server(command, port, core=LOAD_CORE, log=folder / "standin.log", environment={}))
-        players = tuple(tokens.player(exp=2**31) for _ in range(PLAYERS))
+        players = tuple(tokens.player() for _ in range(PLAYERS))
         yield Behind(port, auth.url, redis.url, players, folder)
 
 

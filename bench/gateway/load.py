@@ -11,7 +11,7 @@ from typing import cast
 
 import httptools
 
-# After the last request is due; what was not answered by then counts as taking for ever.
+# After the last request; what was not answered by then counts as taking for ever.
 LAST_ANSWER_SECONDS = 5.0
 
 Answered = Callable[["Connection", float], None]
@@ -89,12 +89,17 @@ def _finish(connections: list[Connection]) -> None:
 
 async def closed_loop(request: Request, *, connections: int, seconds: float) -> float:
     """Requests answered a second when each connection sends its next as soon as it has its answer."""
-    answers = 0
+    answers = done = 0
+    is_over, all_done = False, asyncio.Event()
 
     def answered(connection: Connection, _: float) -> None:
-        nonlocal answers
+        nonlocal answers, done
         answers += 1
-        if not connection.failure:
+        if is_over or connection.failure:
+            done += 1
+            if done == connections:
+                all_done.set()
+        else:
             connection.send(request.contents[answers % len(request.contents)], 0.0)
 
     opened = await _connect(request.port, connections, answered)
@@ -102,7 +107,9 @@ async def closed_loop(request: Request, *, connections: int, seconds: float) -> 
     for number, connection in enumerate(opened):
         connection.send(request.contents[number % len(request.contents)], 0.0)
     await asyncio.sleep(seconds)
-    rate = answers / (time.perf_counter() - began)
+    is_over, rate = True, answers / (time.perf_counter() - began)
+    # What is under way would otherwise be the next measurement's load.
+    await _until(all_done)
     _finish(opened)
     return rate
 
@@ -135,11 +142,15 @@ async def open_loop(request: Request, *, per_second: float, seconds: float, conn
     opened = await _connect(request.port, connections, answered)
     idle = list(opened)
     await asyncio.to_thread(_tick, asyncio.get_running_loop(), ask, request.contents, per_second, asked)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAST_ANSWER_SECONDS):
-            await all_answered.wait()
+    await _until(all_answered)
     _finish(opened)
     return latencies + [math.inf] * (asked - len(latencies))
+
+
+async def _until(last_answer: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_ANSWER_SECONDS):
+            await last_answer.wait()
 
 
 def _tick(

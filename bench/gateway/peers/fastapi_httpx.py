@@ -14,13 +14,12 @@ from httpx_aiohttp import HttpxAiohttpClient
 from starlette.background import BackgroundTask
 
 UPSTREAM = os.environ["UPSTREAM"]
-LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=1000)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     kind = HttpxAiohttpClient if os.environ["TRANSPORT"] == "aiohttp" else httpx.AsyncClient
-    async with kind(base_url=UPSTREAM, limits=LIMITS) as client:
+    async with kind(base_url=UPSTREAM) as client:
         yield {"client": client}
 
 
