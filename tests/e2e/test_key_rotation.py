@@ -50,6 +50,7 @@ class Load:
         self.statuses: dict[str, Counter[int]] = {kind: Counter() for kind in ("signed", "refresh", "forged")}
         self.milliseconds: list[float] = []
         self.kids: set[str] = set()
+        self.refusals: Counter[str] = Counter()
 
     async def at(self, rate: float, call: Any) -> None:
         """Begin `call()` so often a second, for ever; one that would have to queue here is left out."""
@@ -73,6 +74,8 @@ class Load:
         reply = await self._client.get("/api/coach/games", headers={"Authorization": f"Bearer {player.access}"})
         self.milliseconds.append((time.monotonic() - begin) * 1000)
         self.statuses["signed"][reply.status_code] += 1
+        if reply.is_error:
+            self.refusals[reply.json()["detail"]] += 1
 
     async def refresh(self, player: Player) -> None:
         """New tokens, whichever key signs now."""
@@ -127,7 +130,7 @@ async def test_two_rotations_under_load_turn_nobody_away(url: str) -> None:
     waits = sorted(load.milliseconds)
     print(f"{len(waits)} signed calls in {seconds:.0f} s, {len(waits) / seconds:.0f}/s, by {len(load.kids)} keys")
     print(f"median {waits[len(waits) // 2]:.1f} ms, p99 {waits[len(waits) * 99 // 100]:.1f} ms")
-    print({kind: dict(statuses) for kind, statuses in load.statuses.items()})
+    print({kind: dict(statuses) for kind, statuses in load.statuses.items()}, dict(load.refusals))
     assert load.statuses["signed"].keys() == {200}
     assert load.statuses["refresh"].keys() == {200}
     assert load.statuses["forged"].keys() == {401}

@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 ALGORITHM = "RS256"
 # A flood of tokens with made-up key ids must not become a flood of fetches. A key is published for longer than this
-# before it signs, so that one fetch may fail; and one that auth has dropped is forgotten after this.
+# before it signs, and one that auth has dropped is forgotten after this.
 KEY_FETCH_INTERVAL_SECONDS = 30.0
-# Without any key nobody can come in, so auth is asked again sooner.
-FIRST_FETCH_INTERVAL_SECONDS = 1.0
+# After a failed fetch, since whoever has a new key waits outside; about as long as one may take.
+RETRY_SECONDS = 2.0
 
 JWK = dict[str, Any]
 # Raises AppError when there are none to be had.
@@ -70,7 +70,7 @@ class PublicKeys:
             raise _unavailable()
 
     def _refresh_if_due(self) -> None:
-        interval = KEY_FETCH_INTERVAL_SECONDS if self._keys else FIRST_FETCH_INTERVAL_SECONDS
+        interval = RETRY_SECONDS if self._failed else KEY_FETCH_INTERVAL_SECONDS
         if not self._refresh and self._clock() - self._fetched_at >= interval:
             self._refresh = asyncio.create_task(self._refresh_keys())
 

@@ -55,7 +55,7 @@ async def test_all_who_come_before_the_first_key_wait_for_one_fetch(auth: Auth) 
     assert auth.fetches == 1
 
 
-async def test_without_any_key_auth_is_asked_once_a_second(auth: Auth) -> None:
+async def test_while_auth_is_away_it_is_asked_every_other_second(auth: Auth) -> None:
     keys = keys_of(auth)
     auth.is_away = True
     for attempt in range(1, 4):
@@ -63,12 +63,12 @@ async def test_without_any_key_auth_is_asked_once_a_second(auth: Auth) -> None:
             with pytest.raises(UnavailableError):
                 await keys.get(f"made-up-{number}")
         assert auth.fetches == attempt
-        auth.now += 1
+        auth.now += 2
     auth.is_away = False
     assert await keys.get(KEY_ID)
 
 
-async def test_while_auth_is_away_known_keys_hold_and_it_is_asked_every_half_minute(auth: Auth) -> None:
+async def test_while_auth_is_away_known_keys_hold(auth: Auth) -> None:
     keys = keys_of(auth)
     await keys.get(KEY_ID)
     auth.is_away = True
@@ -76,7 +76,7 @@ async def test_while_auth_is_away_known_keys_hold_and_it_is_asked_every_half_min
         auth.now += 1
         assert await keys.get(KEY_ID)
         await asyncio.sleep(0)
-    assert auth.fetches == 4
+    assert auth.fetches <= 1 + 90 / 2
 
 
 async def test_a_key_nobody_can_be_asked_about_is_unavailable_and_not_wrong(auth: Auth) -> None:
@@ -88,6 +88,9 @@ async def test_a_key_nobody_can_be_asked_about_is_unavailable_and_not_wrong(auth
         with pytest.raises(UnavailableError):
             await keys.get("published just now")
     assert auth.fetches == 2
+    auth.is_away = False
+    auth.now += 2
+    assert await keys.get("published just now") is None
 
 
 async def test_a_new_key_is_known_before_it_signs_whatever_a_flood_asks(auth: Auth, tokens: Tokens) -> None:
