@@ -141,31 +141,35 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def in_a_hurry() -> Iterator[None]:
     """Routes that wait for so long only."""
     hurried = {
         prefix: replace(route, read_timeout=SILENCE, body_cap=1 << 30) for prefix, route in routes._BY_PREFIX.items()
     }
-    monkeypatch.setattr(routes, "_BY_PREFIX", hurried)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(routes, "_BY_PREFIX", hurried)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def auth_url(tokens: Tokens) -> AsyncIterator[str]:
     """auth, in this event loop."""
     async with listening(auth_standin(tokens)) as url:
         yield url
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def port(
     auth_url: str, raw_coach: RawService, raw_admin: RawService, redis_urls: dict[str, str]
 ) -> AsyncIterator[int]:
     """A gateway between coach and admin."""
     # What the gateway itself asks at its start must not leave a connection behind.
-    raw_coach.handler = reply(OK + b"content-length: 0\r\nconnection: close\r\n\r\n")
+    raw_coach.handler = reply(OK + b'content-length: 13\r\nconnection: close\r\n\r\n{"paths": {}}')
     settings = gateway_settings(auth_url, raw_coach.url, raw_admin.url, redis_urls)
-    async with guarded(build(settings), settings) as port:
+    async with guarded(build(settings), settings) as port, httpx.AsyncClient() as client:
+        await client.get(f"http://127.0.0.1:{port}/readyz")
+        await raw_coach.all_closed(5)
         yield port
 
 
@@ -236,6 +240,24 @@ def slots_taken() -> float:
         REGISTRY.get_sample_value(f"gateway_upstream_{name}", {"service": "coach"}) or 0.0
         for name in ("in_flight", "waiting")
     )
+
+
+async def test_a_body_that_takes_longer_than_the_service_may_be_silent_is_no_fault_of_the_service(
+    port: int, raw_coach: RawService, signed_in: dict[str, str]
+) -> None:
+    async def read_all(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"0\r\n\r\n")
+        writer.write(OK + b"content-length: 0\r\n\r\n")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"part"
+            await asyncio.sleep(SILENCE * 0.7)
+
+    raw_coach.handler = read_all
+    async with httpx.AsyncClient(headers=signed_in) as client:
+        answer = await client.post(f"http://127.0.0.1:{port}/api/coach/games", content=pieces())
+    assert answer.status_code == 200
 
 
 @pytest.fixture
