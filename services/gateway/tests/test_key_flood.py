@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -44,12 +44,11 @@ def auth(tokens: Tokens) -> Counted:
 
 
 @pytest.fixture
-def gateway(auth: Counted, redis_urls: dict[str, str]) -> Iterator[GatewayProcess]:
-    with (
-        serve(auth) as server,
-        gateway_process(state_redis_url=redis_urls["state"], auth_url=server.url, coach_url=server.url) as gateway,
-    ):
-        yield gateway
+async def gateway(auth: Counted, redis_urls: dict[str, str]) -> AsyncIterator[GatewayProcess]:
+    with serve(auth) as server:
+        told = {"state_redis_url": redis_urls["state"], "auth_url": server.url, "coach_url": server.url}
+        async with gateway_process(**told) as gateway:
+            yield gateway
 
 
 async def test_a_thousand_unknown_keys_cause_no_second_fetch(
