@@ -180,7 +180,7 @@ async def raw_admin() -> AsyncIterator[RawService]:
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def process(
     auth_url: str, raw_coach: RawService, raw_admin: RawService, redis_urls: dict[str, str]
 ) -> AsyncIterator[GatewayProcess]:
