@@ -4,10 +4,10 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 
 from admin import documents, games, stats
-from admin.deps import Admin, AuthDep, CoachDep, RagDep, SessionsDep, SettingsDep, Viewer, WorkerDep
+from admin.deps import Admin, AuthDep, CoachDep, RagDep, SessionsDep, SettingsDep, Viewer, WorkerDep, no_store
 from admin.models import (
     By,
     DocumentDetail,
@@ -24,7 +24,12 @@ from admin.models import (
 from admin.uploads import OPENAPI, read_form
 from common.errors import problem_responses
 
-router = APIRouter(prefix="/admin", tags=["admin"], responses=problem_responses(401, 403, 422, 502, 503, 504))
+router = APIRouter(
+    prefix="/admin",
+    tags=["admin"],
+    dependencies=[Depends(no_store)],
+    responses=problem_responses(401, 403, 422, 502, 503, 504),
+)
 
 Slug = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 

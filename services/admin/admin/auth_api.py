@@ -3,14 +3,19 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from admin import keys, users
 from admin.auth_models import Erasure, KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
-from admin.deps import Admin, KeysDep, SessionsDep, UsersDep, Viewer
+from admin.deps import Admin, KeysDep, SessionsDep, UsersDep, Viewer, no_store
 from common.errors import problem_responses
 
-router = APIRouter(prefix="/admin", tags=["admin"], responses=problem_responses(401, 403, 422, 502, 503, 504))
+router = APIRouter(
+    prefix="/admin",
+    tags=["admin"],
+    dependencies=[Depends(no_store)],
+    responses=problem_responses(401, 403, 422, 502, 503, 504),
+)
 
 
 @router.get("/users")

@@ -2,13 +2,18 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 
 from admin.auth_clients import KeysClient, UsersClient
 from admin.clients import AuthClient, CoachClient, RagClient, WorkerClient
 from admin.settings import Settings
 from common.db import Sessions
 from common.identity import User, require_role
+
+
+def no_store(response: Response) -> None:
+    """What ops see is for nobody's cache."""
+    response.headers["Cache-Control"] = "no-store"
 
 
 def _settings(request: Request) -> Settings:

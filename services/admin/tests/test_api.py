@@ -39,7 +39,8 @@ async def test_viewers_and_admins_read_and_players_do_not(
     client: httpx.AsyncClient, admin: Person, viewer: Person, tokens: Tokens, path: str
 ) -> None:
     for person in (admin, viewer):
-        assert (await client.get(f"/admin{path}", headers=person.headers)).status_code == 200
+        shown = await client.get(f"/admin{path}", headers=person.headers)
+        assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
     assert (await client.get(f"/admin{path}", headers=tokens.headers())).status_code == 403
     assert (await client.get(f"/admin{path}")).status_code == 401
 
