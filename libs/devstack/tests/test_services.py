@@ -1,6 +1,7 @@
 """Tests of the process table: ports, and that a process gets its own secrets and nobody else's."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,11 @@ from devstack.postgres import Postgres
 from devstack.redis import Kind, Redis
 from devstack.services import (
     CLIENTS,
+    FOR_ALL,
+    FOR_AUTH,
+    FOR_COACH,
+    FOR_GATEWAY,
+    FOR_WORKER,
     ROLES,
     SERVICES,
     Process,
@@ -22,7 +28,7 @@ from devstack.services import (
     migration_process,
     service_processes,
 )
-from devstack.settings import SettingsError
+from devstack.settings import CLONE, SettingsError
 from devstack.state import Secrets
 
 SECRETS = Secrets(
@@ -80,6 +86,12 @@ def test_processes_inherit_only_what_is_listed(processes: dict[str, Process]) ->
     for process in processes.values():
         foreign = {name for name in process.environment if not name.startswith("DUGOUT_")}
         assert foreign == {"PATH", "COVERAGE_PROCESS_START", "PYTHONUNBUFFERED"}
+
+
+def test_the_configuration_guide_names_all_that_up_hands_on() -> None:
+    guide = (CLONE / "docs" / "configuration.md").read_text()
+    _, told = next(row.split("to hand on:") for row in guide.splitlines() if "to hand on:" in row)
+    assert set(re.findall(r"`(\w+)`", told)) == set().union(FOR_ALL, FOR_GATEWAY, FOR_AUTH, FOR_COACH, FOR_WORKER)
 
 
 def test_bootstrap_alone_is_superuser_and_migrations_are_owners(system: System) -> None:
