@@ -7,13 +7,17 @@ next one: under load the price of a call, the dearest part of a request's way th
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from redis import RedisError
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from common.redis import COMMAND_TIMEOUT_SECONDS
 from gateway.counts import QUESTION, Check, Count
+from gateway.redis_wire import Wire, open_wire
 
 # Calls in one script: Redis serves nobody else meanwhile.
 MOST_AT_ONCE = 64
@@ -95,18 +99,21 @@ class SharedCounts:
     """The counts in `redis`, over one connection of its own. What fails raises RedisError, for all who wait."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis.client()
+        self._redis = redis
+        self._wire: Wire | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._under_way: list[_Call] = []
         self._waiting: list[_Call] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._silence: asyncio.TimerHandle | None = None
 
     async def take(self, check: Check) -> Count:
         """Count a request if all of `check` admits it."""
         window, quota = check
         keys = [window.key]
-        numbers = [1, window.requests, window.seconds * 1_000_000, window.binding, 0, 0, 0, 0]
+        numbers = [1, window.requests, window.seconds * 1_000_000, int(window.binding), 0, 0, 0, 0]
         if quota:
             keys.append(quota.key)
-            numbers[4:] = quota.tenths, QUESTION, quota.binding, quota.expires_at
+            numbers[4:] = quota.tenths, QUESTION, int(quota.binding), quota.expires_at
         in_window, remaining, reset, in_quota, tenths_left = await self._call(keys, numbers)
         return Count(bool(in_window), remaining, reset / 1_000_000, bool(in_quota), tenths_left)
 
@@ -116,42 +123,75 @@ class SharedCounts:
 
     async def aclose(self) -> None:
         """Send what waits, and close the connection."""
-        if self._sender:
-            await self._sender
-        await self._redis.aclose()
+        while calls := [*self._under_way, *self._waiting]:
+            await asyncio.gather(*(call.reply for call in calls), return_exceptions=True)
+        if self._wire:
+            self._wire.abort()
 
     def _call(self, keys: Sequence[str], numbers: Sequence[int]) -> asyncio.Future[Any]:
         reply = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(keys, numbers, reply))
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send())
+        if not self._under_way and self._opening is None:
+            self._send()
         return reply
 
-    async def _send(self) -> None:
-        while self._waiting:
-            calls, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
-            try:
-                for call, reply in zip(calls, await self._evaluate(calls), strict=True):
-                    if not call.reply.done():
-                        call.reply.set_result(reply)
-            except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
-                failure = error if isinstance(error, RedisError) else RedisError(repr(error))
-                self._fail(calls, failure)
-        self._sender = None
+    def _send(self) -> None:
+        """Send what waits, if anything does."""
+        if not self._waiting:
+            return
+        if self._wire is None or not self._wire.is_open:
+            self._opening = asyncio.create_task(self._open())
+            return
+        self._under_way, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        self._silence = asyncio.get_running_loop().call_later(
+            COMMAND_TIMEOUT_SECONDS, self._fail, RedisTimeoutError("no reply in time")
+        )
+        self._evaluate(self._wire, "EVALSHA", SHA1)
 
-    async def _evaluate(self, calls: Sequence[_Call]) -> list[Any]:
-        keys = [key for call in calls for key in call.keys]
-        numbers = [int(number) for call in calls for number in call.numbers]
-        replies: list[Any]
+    def _evaluate(self, wire: Wire, command: str, script: str) -> None:
+        keys = [key for call in self._under_way for key in call.keys]
+        numbers = [number for call in self._under_way for number in call.numbers]
+        wire.call(command, script, len(keys), *keys, *numbers, then=partial(self._answered, wire))
+
+    def _answered(self, wire: Wire, replies: list[Any] | RedisError) -> None:
+        if wire is not self._wire:  # of a connection given up before
+            return
+        if isinstance(replies, RedisError):
+            if str(replies).startswith("NOSCRIPT"):  # a Redis just started
+                self._evaluate(wire, "EVAL", SCRIPT)
+            else:
+                self._fail(replies)
+            return
+        answered, self._under_way = self._under_way, []
+        self._be_heard()
+        for call, reply in zip(answered, replies, strict=True):
+            if not call.reply.done():
+                call.reply.set_result(reply)
+        self._send()
+
+    async def _open(self) -> None:
         try:
-            replies = await self._redis.evalsha(SHA1, len(keys), *keys, *numbers)
-        except NoScriptError:  # a Redis just started
-            replies = await self._redis.eval(SCRIPT, len(keys), *keys, *numbers)
-        return replies
+            async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
+                self._wire = await open_wire(self._redis)
+        except (RedisError, OSError) as error:  # a TimeoutError is one
+            self._opening = None
+            self._fail(error if isinstance(error, RedisError) else RedisConnectionError(repr(error)))
+        else:
+            self._opening = None
+            self._send()
 
-    def _fail(self, calls: Sequence[_Call], failure: RedisError) -> None:
+    def _fail(self, failure: RedisError) -> None:
         """Who waits behind a call that failed must not find out again, each for the length of a timeout."""
-        failed, self._waiting = [*calls, *self._waiting], []
+        failed, self._under_way, self._waiting = [*self._under_way, *self._waiting], [], []
+        self._be_heard()
+        if wire := self._wire:
+            self._wire = None
+            wire.abort()
         for call in failed:
             if not call.reply.done():
                 call.reply.set_exception(failure)
+
+    def _be_heard(self) -> None:
+        if self._silence:
+            self._silence.cancel()
+            self._silence = None
