@@ -8,10 +8,11 @@ from coach.shapes import Citation
 
 SNIPPET_LENGTH = 240
 
-# Models also write `[1, 3]`. A space in front goes with a marker that is removed.
-_MARKER = re.compile(r"( *)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+# Models also write `[1, 3]`. A space in front goes with a marker that is removed; looked for at the first of several
+# only, or a model that writes nothing but spaces would stop everything else here.
+_MARKER = re.compile(r"((?<! ) *)\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 # From the first bracket of a run on: of `[[7]9]` the inner one goes first, and then the outer one is a marker.
-_UNFINISHED = re.compile(r" *(?:\[[\s\d,\[]*)?\Z")
+_UNFINISHED = re.compile(r"(?<! ) *(?:\[[\s\d,\[]*)?\Z")
 
 
 class MarkerFilter:

@@ -16,14 +16,19 @@ _BLANK = (
     "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
 )
-_BLANK_EDGES = re.compile(rf"\A{_BLANK}+|{_BLANK}+\Z")
+# Looked for at the beginning of a run of blanks only: from every place in it would take time that grows by its square.
+_BLANK_EDGES = re.compile(rf"\A{_BLANK}+|(?<!{_BLANK}){_BLANK}+\Z")
+# Four times what any text may have: Korean taken apart is three times as long. To put the marks on one letter in order
+# takes time that grows by the square of their number, too.
+LONGEST_CLEANED = 8000
 
 
 def clean_text(value: object) -> object:
-    """Text in NFC without unusable characters and without blanks around it; what is not text passes."""
+    """Text in NFC without unusable characters and without blanks around it; what is no text, or too long, passes."""
     if not isinstance(value, str):
         return value
-    return _BLANK_EDGES.sub("", without_unusable(unicodedata.normalize("NFC", value)))
+    text = without_unusable(value)
+    return _BLANK_EDGES.sub("", unicodedata.normalize("NFC", text)) if len(text) <= LONGEST_CLEANED else text
 
 
 def without_unusable(text: str) -> str:

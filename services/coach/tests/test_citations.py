@@ -1,6 +1,7 @@
 """Markers: however an answer is cut into pieces, only those of real passages are shown."""
 
 import re
+import time
 from itertools import pairwise
 
 from hypothesis import given
@@ -45,6 +46,13 @@ def test_examples() -> None:
         "An empty []": "An empty []",
     }.items():
         assert filtered(list(said))[0] == shown, said
+
+
+def test_a_model_that_writes_nothing_but_spaces_holds_nobody_up() -> None:
+    started = time.process_time()
+    assert filtered(["["] + [" " * 80] * 100 + ["x"])[0] == "[" + " " * 8000 + "x"
+    assert filtered([" " * 80] * 100 + ["x"])[0] == " " * 8000 + "x"
+    assert time.process_time() - started < 1
 
 
 def test_citations_come_in_the_order_of_their_numbers() -> None:

@@ -1,5 +1,6 @@
 """What a question may look like, and what it is told when it may not."""
 
+import time
 from typing import Any
 
 import httpx
@@ -30,6 +31,30 @@ async def test_2000_characters_are_not_too_many_and_blanks_around_them_do_not_co
 ) -> None:
     assert (await ask(client, player, game, question=f"  {'x' * 2000}\n")).status_code == 200
     assert rag.retrievals[0].body["question"] == "x" * 2000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"question": f"a{' ' * 60_000}b"},
+        {"context": {f"field-{number}": f"a{' ' * 7_900}b" for number in range(8)}},
+        {"question": "a" + "\u0301\u0327" * 30_000},
+    ],
+    ids=["blanks", "many blanks", "marks"],
+)
+async def test_a_text_made_to_be_slow_holds_nobody_up(
+    client: httpx.AsyncClient, player: dict[str, str], game: str, body: dict[str, Any]
+) -> None:
+    started = time.process_time()
+    assert (await ask(client, player, game, **body)).status_code == 422
+    assert time.process_time() - started < 0.8
+
+
+async def test_a_long_korean_question_may_be_decomposed(
+    client: httpx.AsyncClient, rag: RagStandin, player: dict[str, str], game: str
+) -> None:
+    assert (await ask(client, player, game, question="\u1112\u1161\u11ab" * 2000)).status_code == 200
+    assert rag.retrievals[0].body["question"] == "한" * 2000
 
 
 async def test_a_decomposed_korean_question_is_composed(
