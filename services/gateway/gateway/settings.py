@@ -41,8 +41,9 @@ class Limits(BaseModel):
     sign_in: Limit = Limit(60, 60)
     account: Limit = Limit(600, 60)
     ops: Limit = Limit(600, 60)
-    # Tokens that do not verify, per IP address and gateway process. Far above what a café's expired ones come to.
-    failed_tokens: Limit = Limit(1200, 60)
+    # Tokens that do not verify, per IP address and gateway process. Over it new tokens of honest neighbours are refused
+    # too, so it is as high as a process can well afford: 100 signatures a second.
+    failed_tokens: Limit = Limit(6000, 60)
     # Per signed-in player and calendar day.
     questions_per_day: dict[Plan, PositiveInt] = {"free": 200, "premium": 2000}
     # Limits on trial: counted and logged, but they refuse nothing and are not told to callers.
