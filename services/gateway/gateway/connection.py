@@ -15,7 +15,7 @@ import httpx
 from gateway.headers import Header
 from gateway.outgoing import Outgoing
 
-# Of status line and headers, interim replies included.
+# Of status line and headers, interim replies included; of a trailer, or whatever else is no body, as well.
 HEAD_CAP = 64 * 1024
 MAX_HEADERS = 200
 # So much of a reply waits for a client that reads slower than the service writes.
@@ -49,12 +49,14 @@ class Connection(asyncio.Protocol):
         self._method = method
         self._pieces: list[bytes] = []
         self._buffered = 0
-        self._head_bytes = 0
+        self._unparsed = 0
         self._has_head = self._ends_with_connection = self._is_reusable = False
         self._failure: Exception | None = None
         self.status = 0
         self.headers: list[Header] = []
         self.complete = False
+        # If nothing has come back, the service may have closed before it saw the request.
+        self.answered = False
 
     # What the gateway calls
 
@@ -62,11 +64,6 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether a request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
-
-    @property
-    def answered(self) -> bool:
-        """Whether anything came back: if nothing did, the service may have closed before it saw the request."""
-        return self._head_bytes > 0
 
     async def ask(self, outgoing: Outgoing, host: bytes) -> None:
         """Send a request and wait for status and headers."""
@@ -112,7 +109,9 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """Leave the connection to the next request if this one came to its proper end on both sides."""
         is_sent = self._sender is None or self._sender.done()
-        if self._is_reusable and is_sent and self._failure is None and self.is_open:
+        # What is left unread may have paused the connection for good.
+        is_read = not self._pieces
+        if self._is_reusable and is_sent and is_read and self._failure is None and self.is_open:
             self._sender = None
             self._expiry = self._loop.call_later(IDLE_SECONDS, self.abort)
             self._idle[self] = None
@@ -132,14 +131,14 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._has_head:
-            self._head_bytes += len(data)
+        self.answered = True
+        self._unparsed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpx.RemoteProtocolError(f"not an HTTP reply: {error}"))
-        if not self._has_head and self._head_bytes > HEAD_CAP:
-            self._fail(httpx.RemoteProtocolError("a head without end"))
+        if self._unparsed > HEAD_CAP:
+            self._fail(httpx.RemoteProtocolError("a head or a trailer without end"))
         if self._buffered > BUFFERED and self._transport and self.is_open:
             self._transport.pause_reading()
         self._wake()
@@ -188,6 +187,7 @@ class Connection(asyncio.Protocol):
         if self.complete:
             self.abort()
             return
+        self._unparsed = 0
         self._pieces.append(body)
         self._buffered += len(body)
 

@@ -1,6 +1,7 @@
 """The way to one service: its addresses in turn, its connections, and errors that say what happened."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ class _Origin:
 
     def __init__(self, url: httpx.URL) -> None:
         self._url = url
+        # One for all connections: to read the system's authorities takes long.
+        self._ssl = ssl.create_default_context() if url.scheme == "https" else None
         self._idle: dict[Connection, None] = {}
         self.host = url.netloc
 
@@ -38,13 +41,13 @@ class _Origin:
 
     async def connect(self) -> Connection:
         """A new connection; raises httpx.ConnectError."""
-        port = self._url.port or (443 if self._url.scheme == "https" else 80)
+        port = self._url.port or (443 if self._ssl else 80)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._idle), self._url.host, port, ssl=self._url.scheme == "https" or None
+                    lambda: Connection(self._idle), self._url.host, port, ssl=self._ssl
                 )
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # a TimeoutError is one
             raise httpx.ConnectError(f"{self._url.host}:{port}: {error!r}") from error
         return connection
 
@@ -119,11 +122,15 @@ class OwnCalls(httpx.AsyncBaseTransport):
         headers = [header for header in request.headers.raw if header[0].lower() not in framing]
         silence = request.extensions["timeout"]["read"]
         outgoing = Outgoing(request.method, request.url.raw_path, headers, body, None, silence)
-        reply = await self._upstream.ask(outgoing)
         try:
-            pieces = [piece async for piece in reply]
-        finally:
-            reply.finish()
+            async with asyncio.timeout(silence):  # over all: here nobody waits for a stream
+                reply = await self._upstream.ask(outgoing)
+                try:
+                    pieces = [piece async for piece in reply]
+                finally:
+                    reply.finish()
+        except TimeoutError:
+            raise httpx.ReadTimeout("no whole reply in time") from None
         return httpx.Response(reply.status, headers=reply.headers, content=b"".join(pieces), request=request)
 
 

@@ -169,6 +169,12 @@ async def test_what_is_no_whole_reply_is_an_error_and_the_connection_ends(serve:
         await service.ask("POST")
 
 
+async def test_a_trailer_without_end_is_an_error(serve: Serve) -> None:
+    service = await serve(always(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20_000))
+    with pytest.raises(httpx.RemoteProtocolError):
+        await service.ask(silence=1)
+
+
 async def test_silence_is_an_error_at_any_point(serve: Serve) -> None:
     for said in (b"", OK, OK + b"Content-Length: 5\r\n\r\nhel"):
         service = await serve(always(said))
@@ -302,6 +308,18 @@ async def test_a_reply_nobody_reads_is_held_back_in_the_service(serve: Serve) ->
     total = len(b"".join([piece async for piece in reply]))
     assert total > 25_000_000
     reply.finish()
+
+
+async def test_a_connection_whose_reply_was_not_read_to_its_end_is_not_used_again(serve: Serve) -> None:
+    size = BUFFERED + 1  # the last byte is the one too many
+    service = await serve(always(OK + b"Content-Length: %d\r\n\r\n" % size + bytes(size)))
+    reply = await service.upstream.ask(Outgoing("GET", b"/", [], b"", None, 5))
+    async with asyncio.timeout(5):
+        while not reply.complete:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+    reply.finish()  # its client has left
+    assert len((await service.ask(silence=1))[1]) == size
+    assert service.accepted == 2
 
 
 async def test_no_header_can_begin_another(serve: Serve) -> None:
