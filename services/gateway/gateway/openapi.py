@@ -24,6 +24,8 @@ Components = dict[tuple[str, str], Any]
 # Until every service was heard once.
 FIRST_REFRESH_SECONDS = 1.0
 SOURCE = "/openapi.json"
+# What taking a document apart raises that is none.
+MAKES_NO_SENSE = (ValueError, LookupError, TypeError, AttributeError)
 INFO = {
     "title": "Dugout",
     "version": "1",
@@ -54,37 +56,37 @@ class PublicApi:
     async def keep_fresh(self, every_seconds: float) -> None:
         """Ask all services again and again, until cancelled."""
         while True:
-            changed = await asyncio.gather(*(self._refresh(service) for service in self._clients))
-            if any(changed):
-                parts = {service: public_part(service, document) for service, document in self._documents.items()}
-                self._merged = merge(parts)
+            await asyncio.gather(*(self._refresh(service) for service in self._clients))
             complete = len(self._documents) == len(self._clients)
             await asyncio.sleep(every_seconds if complete else FIRST_REFRESH_SECONDS)
 
-    async def _refresh(self, service: str) -> bool:
-        """Whether the service has another document than before."""
+    async def _refresh(self, service: str) -> None:
         try:
             reply = await self._clients[service].get(SOURCE)
             document = reply.raise_for_status().json()
             if document == self._documents.get(service):
-                return False
-            public_part(service, document)  # what makes no sense must not replace what did
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+                return
+            self._take(service, document)
+        except (httpx.HTTPError, *MAKES_NO_SENSE) as error:
             reason = type(error).__name__
             logger.debug("no OpenAPI document from a service", extra={"upstream": service, "reason": reason})
-            return service not in self._documents and await self._recall(service)
-        self._documents[service] = document
+            if service not in self._documents:
+                await self._recall(service)
+            return
         with suppress(RedisError):
             await self._redis.set(_key(service), json.dumps(document), ex=REMEMBERED_SECONDS)
-        return True
 
-    async def _recall(self, service: str) -> bool:
-        """Whether another gateway, or this one in an earlier life, has seen the service's document."""
-        with suppress(RedisError):
+    async def _recall(self, service: str) -> None:
+        """Take what another gateway, or this one in an earlier life, has seen of the service."""
+        with suppress(RedisError, *MAKES_NO_SENSE):
             if seen := await self._redis.get(_key(service)):
-                self._documents[service] = json.loads(seen)
-                return True
-        return False
+                self._take(service, json.loads(seen))
+
+    def _take(self, service: str, document: Document) -> None:
+        """Show `document` for the service; one that makes no sense raises, and replaces nothing."""
+        documents = {**self._documents, service: document}
+        self._merged = merge({name: public_part(name, each) for name, each in documents.items()})
+        self._documents = documents
 
 
 def _key(service: str) -> str:

@@ -5,9 +5,12 @@ import re
 from typing import Any
 
 import httpx
+import pytest
 
+from common.redis import redis_client
 from common.testing import Tokens, listening
 from devstack.launch import free_port
+from gateway import upstream
 from gateway.openapi import merge, public_part
 
 from .conftest import OpenGateway, ScriptedService
@@ -144,6 +147,36 @@ async def test_a_gateway_that_starts_while_a_service_is_down_shows_its_routes(
     await paths_of(await open_gateway(), shown)
     restarted = await open_gateway(admin_url=f"http://127.0.0.1:{free_port()}")
     assert await paths_of(restarted, shown) == shown
+
+
+async def test_what_redis_remembers_wrongly_hides_no_other_service(
+    open_gateway: OpenGateway, service: ScriptedService, redis_urls: dict[str, str], clean_redis: None
+) -> None:
+    async with redis_client(redis_urls["state"]) as redis:
+        for name, seen in (("auth", "no JSON"), ("admin", '{"paths": {"/admin/jobs": {"get": {}}}}')):
+            await redis.set(f"gateway:openapi:{name}", seen)
+    service.openapi = COACH
+    away = f"http://127.0.0.1:{free_port()}"
+    gateway = await open_gateway(admin_url=away, auth_url=away)
+    assert await paths_of(gateway, {"/api/coach/games"}) == {"/api/coach/games"}
+
+
+async def test_a_service_whose_document_never_ends_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, open_gateway: OpenGateway, service: ScriptedService, clean_redis: None
+) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(upstream, "OWN_CALLS_SECONDS", 0.2)
+    service.openapi = COACH
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        gateway = await open_gateway(admin_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await paths_of(gateway, {"/api/coach/games"}) == {"/api/coach/games"}
 
 
 async def test_no_service_at_all_still_gives_a_document(open_gateway: OpenGateway, clean_redis: None) -> None:
