@@ -96,9 +96,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._cut_after(READER_SECONDS)
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """It has caught up; after the reply that alone does not keep a connection."""
         super().resume_writing()
-        self._disarm_cut()
+        is_kept = self._in_head and not self._deaf
+        if (self._is_answering() or is_kept) and not self.transport.is_closing():
+            self._disarm_cut()
 
     def timeout_keep_alive_handler(self) -> None:
         """Idle for too long; with what it has not read, since that would hold a closing connection open."""

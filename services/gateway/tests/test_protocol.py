@@ -19,7 +19,7 @@ CHUNKED = b"POST /echo HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n
 
 
 class App:
-    """Says what it was sent; `/endless` replies until nobody listens, `/early` before it has read the body."""
+    """Says what it was sent; `/endless` replies until nobody listens, `/early`, at length, before its body is read."""
 
     def __init__(self) -> None:
         self.requests: list[Scope] = []
@@ -36,7 +36,7 @@ class App:
         if scope["path"] == "/endless":
             await self._endless(receive, send)
         elif scope["path"] == "/early":
-            await reply(send, 200, {})
+            await reply(send, 200, "x" * 10_000_000)
         else:
             await reply(send, 200, {"body": (await read_body(receive)).decode()})
 
@@ -195,7 +195,7 @@ async def test_a_client_that_has_stopped_reading_is_cut(app: App, port: int, mon
 async def test_what_the_reply_did_not_wait_for_must_come_soon(
     app: App, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "READER_SECONDS", 0.2)
+    monkeypatch.setattr(protocol, "READER_SECONDS", 1.0)
     answer = await exchange(port, b"POST /early HTTP/1.1\r\nHost: g\r\nContent-Length: 99\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
 
