@@ -44,6 +44,7 @@ class FrontDoor:
         self._pages = _cors(pages, settings.cors_origins)
         routed = RequestMiddleware(_cors(_proxied, settings.cors_origins))
         self._routed = traced(routed, exported=settings.otlp_endpoint is not None)
+        self._draining = RequestMiddleware(_draining)
         self._hardening = security_headers(https_only=settings.env != "development")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +59,7 @@ class FrontDoor:
             await send(message)
 
         if self._drain.begun and scope["path"] == "/readyz":
-            await JSONResponse(DRAINING, 503)(scope, receive, send_hardened)
+            await self._draining(scope, receive, send_hardened)
         elif scope["path"] in PUBLIC_PAGES:
             await self._pages(scope, receive, send_hardened)
         else:
@@ -79,6 +80,10 @@ class LocalDoor:
             await self._pages(scope, receive, send)
         else:
             await problem_response(Request(scope), NotFoundError())(scope, receive, send)
+
+
+async def _draining(scope: Scope, receive: Receive, send: Send) -> None:
+    await JSONResponse(DRAINING, 503)(scope, receive, send)
 
 
 async def _proxied(scope: Scope, receive: Receive, send: Send) -> None:

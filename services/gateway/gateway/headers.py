@@ -59,9 +59,11 @@ def to_service(scope: Scope, told: Mapping[bytes, bytes], client: str, proxies: 
     return kept
 
 
-def to_client(received: Sequence[Header]) -> list[Header]:
+def to_client(status: int, received: Sequence[Header]) -> list[Header]:
     """A service's headers, names in lower case, that are the client's business."""
     dropped = _FROM_SERVICE | _named_by_connection(received)
+    if status in (204, 304):  # it would be that of a 200, and our own server would miss a body
+        dropped |= {b"content-length"}
     return [header for header in received if header[0] not in dropped and not header[0].startswith(b"dugout-")]
 
 

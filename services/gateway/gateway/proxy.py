@@ -81,6 +81,9 @@ class Proxy:
             if admission.bill:
                 admission.bill.left()
             raise
+        except AppError as error:  # ours, in the place of a reply
+            error.headers |= {name.decode(): value.decode() for name, value in admission.headers}
+            raise
         finally:
             if admission.bill:
                 admission.bill.settle()
@@ -105,6 +108,8 @@ class Proxy:
             capacity = self._capacities[route.service]
             if not capacity.take():
                 await capacity.wait()
+            if admission.bill:
+                admission.bill.asked()
             try:
                 reply = await _ask(self._upstreams[route.service], outgoing)
                 relay = partial(_relay, reply, route, admission)
@@ -168,7 +173,7 @@ async def _relay(reply: Connection, route: Route, admission: Admission, send: Se
     bill = admission.bill
     if bill:
         bill.replied(reply.status, reply.headers)
-    headers = to_client(reply.headers) + admission.headers
+    headers = to_client(reply.status, reply.headers) + admission.headers
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         more = True

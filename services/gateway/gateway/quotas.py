@@ -50,16 +50,20 @@ class Calendar:
 class Bill:
     """What a question costs, found out while its reply passes: nothing unless it arrives whole.
 
-    A player who leaves pays, since the model was asked.
+    A player who leaves pays, if coach was asked: the model has been, too.
     """
 
     def __init__(self, give_back: Callable[[int], None]) -> None:
         self._give_back: Callable[[int], None] | None = give_back
         self._cost = 0
-        self._whole = QUESTION
+        self._whole = 0
         self._is_stream = False
         self._is_done = False
         self._tail = b"\n"
+
+    def asked(self) -> None:
+        """The question goes to the service."""
+        self._whole = QUESTION
 
     def replied(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The head of the reply; names of headers in any case."""

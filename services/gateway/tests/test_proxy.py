@@ -171,6 +171,22 @@ async def test_head_and_empty_replies_pass(
     assert (await gateway.delete(GAMES, headers=signed_in)).status_code == 204
 
 
+async def test_a_reply_without_a_body_may_name_the_length_of_another(
+    open_gateway: OpenGateway, signed_in: dict[str, str]
+) -> None:
+    async def unchanged(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 304 Not Modified\r\nETag: a\r\nContent-Length: 5\r\n\r\n")
+
+    server = await asyncio.start_server(unchanged, "127.0.0.1", 0)
+    async with server:
+        gateway = await open_gateway(coach_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(gateway) as (reader, writer):
+            for _ in range(2):  # the connection is kept
+                writer.write(head("GET", GAMES, signed_in))
+                assert (await read_head(reader))[0] == 304
+
+
 async def test_a_player_route_needs_a_players_token(
     gateway: httpx.AsyncClient, service: ScriptedService, tokens: Tokens
 ) -> None:

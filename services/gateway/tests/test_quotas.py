@@ -23,7 +23,7 @@ from gateway.counts import QUESTION
 from gateway.quotas import Bill, Calendar
 from gateway.settings import Limit, Limits
 
-from .conftest import OpenGateway, ScriptedService, piece, reply
+from .conftest import OpenGateway, ScriptedService, connected, head, piece, reply
 
 ASK = "/api/coach/ask"
 ROOMY: dict[str, Limit] = {"free": Limit(10_000, 60), "premium": Limit(10_000, 60)}
@@ -155,11 +155,23 @@ async def test_who_leaves_pays(
     assert await settled(state_redis, QUESTION)
 
 
+async def test_who_leaves_before_the_question_is_told_pays_nothing(
+    open_gateway: OpenGateway, service: ScriptedService, signed_in: dict[str, str], state_redis: Redis
+) -> None:
+    gateway = await open_gateway(limits=quota(5))
+    async with connected(gateway) as (_, writer):
+        writer.write(head("POST", ASK, {**signed_in, "content-length": "9"}))
+        assert await settled(state_redis, QUESTION)
+    assert await settled(state_redis, 0)
+    assert service.requests == []
+
+
 async def test_a_service_that_is_away_costs_nothing(
     open_gateway: OpenGateway, signed_in: dict[str, str], state_redis: Redis
 ) -> None:
     gateway = await open_gateway(limits=quota(5), coach_url=f"http://127.0.0.1:{free_port()}")
-    assert (await gateway.post(ASK, headers=signed_in)).status_code == 503
+    response = await gateway.post(ASK, headers=signed_in)
+    assert (response.status_code, response.headers["ratelimit-remaining"]) == (503, "4")
     assert await settled(state_redis, 0)
 
 

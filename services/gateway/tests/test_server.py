@@ -69,6 +69,7 @@ async def test_told_to_stop_it_says_so_still_answers_and_lets_streams_finish(
             gateway.signal()
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+            assert ready.headers["x-request-id"]
             still = await client.get(GAMES)
             assert (still.text, still.headers["connection"]) == ("ok", "close")
             assert (await client.get("/healthz")).status_code == 200
