@@ -77,9 +77,12 @@ async def forget_old(session: AsyncSession) -> None:
 
 
 async def _recent_sessions(session: AsyncSession, user: User) -> Sequence[UUID]:
-    """Sessions that may have a living access token: each one was given out with a refresh token."""
-    recent = col(RefreshToken.created_at) > utc_now() - RELEVANT
-    query = select(RefreshToken.family).where(RefreshToken.user_id == user.id, recent).distinct()
+    """Sessions that may have a living access token: each one was given out with a refresh token.
+
+    Those that have ended are listed already; listed again by every later end, they would become ever more.
+    """
+    recent, live = col(RefreshToken.created_at) > utc_now() - RELEVANT, col(RefreshToken.revoked_at).is_(None)
+    query = select(RefreshToken.family).where(RefreshToken.user_id == user.id, recent, live).distinct()
     return (await session.exec(query)).all()
 
 
@@ -89,10 +92,11 @@ async def _end_refresh_tokens(session: AsyncSession, which: ColumnElement[bool])
 
 
 async def _record(session: AsyncSession, sids: Sequence[UUID], epoch: int) -> None:
-    # By the database's clock: several processes write, and their own may differ.
-    rows = [{"id": uuid7(), "sid": sid, "epoch": epoch, "at": func.clock_timestamp()} for sid in sids]
+    rows = [{"id": uuid7(), "sid": sid, "epoch": epoch} for sid in sids]
     if rows:
-        await session.exec(insert(Revocation).values(rows))
+        # By the database's clock: several processes write, and their own may differ. All rows in one statement could
+        # have more parameters than Postgres takes: whoever signed in ten thousand times could not be banned.
+        await session.exec(insert(Revocation).values(at=func.clock_timestamp()), params=rows)
 
 
 def _cursor(moment: datetime) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from jose import jwt
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlmodel import col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -180,6 +180,31 @@ async def test_sessions_without_a_living_access_token_are_not_listed(log_in: Log
         live = (await session.exec(select(RefreshToken.revoked_at).where(RefreshToken.user_id == user.id))).all()
     assert listed == sids[:1]
     assert None not in live
+
+
+async def test_all_sessions_end_however_many_there_are(log_in: Login, sessions: Sessions) -> None:
+    who = UUID((await log_in())["user"]["id"])
+    many = """
+    INSERT INTO auth.refresh_token (id, user_id, family, token_hash, created_at, expires_at)
+    SELECT gen_random_uuid(), :who, gen_random_uuid(), sha256(int8send(n)), now(), now() + interval '1 day'
+    FROM generate_series(1, 11000) AS n
+    """
+    async with sessions.begin() as session:
+        await session.exec(text(many), params={"who": who})
+        await revocations.void_sessions(session, await session.get_one(User, who))
+        mine = select(RefreshToken.family).where(RefreshToken.user_id == who)
+        listed = select(func.count()).select_from(Revocation).where(col(Revocation.sid).in_(mine))
+        assert (await session.exec(listed)).one() == 11_001
+
+
+async def test_a_session_that_has_ended_is_not_listed_again(log_in: Login, sessions: Sessions) -> None:
+    ended, living = await log_in(), await log_in()
+    sids = [UUID(jwt.get_unverified_claims(one["access_token"])["sid"]) for one in (ended, living)]
+    async with sessions.begin() as session:
+        await revocations.void_session(session, sids[0])
+        await revocations.void_sessions(session, await session.get_one(User, UUID(living["user"]["id"])))
+        listed = (await session.exec(select(Revocation.sid).where(col(Revocation.sid).in_(sids)))).all()
+    assert sorted(listed) == sorted(sids)
 
 
 async def test_what_is_over_for_good_is_deleted_and_nothing_else(log_in: Login, sessions: Sessions) -> None:
