@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from sqlmodel import select
 
 from common.db import Sessions, create_engine, session_factory
-from common.errors import install_error_handlers
+from common.error_handlers import install_error_handlers
 from common.http import http_client
 from common.identity import Verifier
 from common.logs import configure_logging
@@ -81,8 +81,9 @@ def create_app(
             revocations: Revocations = whole["verifier"].revocations
             # Last: auth's are in its database, other services' are read with a client of theirs.
             await stack.enter_async_context(revocations.followed())
-            checks["revocations"] = _revocations_check(revocations)
-            whole["advisory"] = {"revocations", *own.get("advisory", ())}
+            # Without the list nobody can be let in; with an old one only staff cannot.
+            checks |= {"revocations": revocations.check_known, "revocations_fresh": revocations.check_fresh}
+            whole["advisory"] = {"revocations_fresh", *own.get("advisory", ())}
             logger.info("started", extra={"env": settings.env})
             yield whole
 
@@ -152,13 +153,6 @@ def _postgres_check(sessions: Sessions) -> Check:
 def _redis_check(client: Redis) -> Check:
     async def check() -> None:
         await client.ping()
-
-    return check
-
-
-def _revocations_check(revocations: Revocations) -> Check:
-    async def check() -> None:
-        await revocations.check_fresh()
 
     return check
 

@@ -1,4 +1,4 @@
-"""Expected failures as one tree of exceptions, and every failure as an RFC 9457 problem document.
+"""Expected failures as one tree of exceptions, and what each looks like: an RFC 9457 problem document.
 
 AppError
 ├── BadRequestError 400            ├── PayloadTooLargeError 413
@@ -11,24 +11,15 @@ AppError
 └── AIError 502 ── AIUnavailableError 503, AITimeoutError 504
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from socket import gaierror
 from typing import Any, ClassVar, NamedTuple
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.exceptions import HTTPException
 
 from common import logs
-from common.methods import allowed_methods
-
-logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -175,35 +166,6 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = None
 
 
-_BY_STATUS: dict[int, type[AppError]] = {
-    cls.status: cls
-    for cls in (
-        BadRequestError,
-        UnauthorizedError,
-        ForbiddenError,
-        NotFoundError,
-        MethodNotAllowedError,
-        ConflictError,
-        PayloadTooLargeError,
-        UnsupportedMediaError,
-    )
-}
-
-# Pydantic's words exist in English only; these cover what our requests can get wrong.
-_FIELD_MESSAGES_KO = {
-    "missing": "필수 항목입니다",
-    "extra_forbidden": "알 수 없는 항목입니다",
-    "string_too_short": "너무 짧습니다",
-    "too_short": "너무 짧습니다",
-    "too_long": "너무 깁니다",
-    "string_too_long": "너무 깁니다",
-    "json_invalid": "올바른 JSON이 아닙니다",
-    "enum": "허용되지 않은 값입니다",
-    "literal_error": "허용되지 않은 값입니다",
-    "uuid_parsing": "올바른 UUID가 아닙니다",
-}
-
-
 def caller_locale(accept_language: str | None) -> str:
     """`ko` or `en`, whichever the `Accept-Language` header prefers; `en` when it names neither."""
     best, best_quality = "en", 0.0
@@ -241,57 +203,7 @@ def problem_response(request: Request, error: AppError) -> JSONResponse:
     return JSONResponse(body.model_dump(exclude_none=True), error.status, headers, media_type=PROBLEM_JSON)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every failure of `app` a problem document. Unexpected ones are caught in `common.telemetry`."""
-    app.exception_handler(AppError)(_on_app_error)
-    app.exception_handler(RequestValidationError)(_on_validation_error)
-    app.exception_handler(HTTPException)(_on_http_error)
-    # A TimeoutError is how asyncpg meets a server that is there but silent.
-    for failure in (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError, TimeoutError, gaierror):
-        app.exception_handler(failure)(_on_lost_connection)
-
-
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses=` argument that documents these problem statuses on a route."""
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"model": Problem, "content": content} for status in statuses}
-
-
-async def _on_app_error(request: Request, error: AppError) -> JSONResponse:
-    if error.status >= 500:
-        logger.warning("request failed", extra={"code": error.code, "reason": str(error)})
-    return problem_response(request, error)
-
-
-async def _on_lost_connection(request: Request, error: Exception) -> JSONResponse:
-    """Postgres away, silent or all its connections taken; who can do without a store catches its errors itself."""
-    logger.error("a store is not available", extra={"reason": type(error).__name__})
-    return problem_response(request, UnavailableError())
-
-
-async def _on_validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    korean = caller_locale(request.headers.get("accept-language")) == "ko"
-    fields = [
-        {
-            "field": ".".join(str(part) for part in item["loc"]),
-            "type": item["type"],
-            "message": _field_message(item["type"], item["msg"], korean=korean),
-        }
-        for item in error.errors()
-    ]
-    return problem_response(request, InvalidError(errors=fields))
-
-
-def _field_message(kind: str, words: str, *, korean: bool) -> str:
-    if korean:
-        return _FIELD_MESSAGES_KO.get(kind, "값이 올바르지 않습니다")
-    return {"too_short": "Too short", "too_long": "Too long"}.get(kind, words)  # pydantic's speak of a list's items
-
-
-async def _on_http_error(request: Request, error: HTTPException) -> JSONResponse:
-    """Starlette's and FastAPI's own errors, which know English only."""
-    failure = _BY_STATUS.get(error.status_code, BadRequestError)()
-    failure.headers.update(error.headers or {})
-    if failure.status == MethodNotAllowedError.status:
-        failure.headers["Allow"] = allowed_methods(request.app.routes, request.scope)
-    return problem_response(request, failure)

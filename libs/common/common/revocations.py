@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 POLL_TIMEOUT_SECONDS = 2.0
 FRESH_SECONDS = 5.0
+# A reading that failed is not tried again sooner for those who wait, or they would become a flood at auth.
+ASK_AGAIN_SECONDS = 0.2
 # Longer than any access token lives, whatever lifetime it was signed with, the verifiers' leeway included.
 RELEVANT_SECONDS = 65 * 60.0
 
@@ -72,7 +74,7 @@ class Revocations:
         self._epochs: dict[str, int] = {}
         self._expiries: deque[_Expiry] = deque()
         self._cursor: str | None = None
-        self._read_at = float("-inf")
+        self._read_at = self._asked_at = float("-inf")
         self._polling: asyncio.Task[None] | None = None
         self._failing = False
 
@@ -87,16 +89,20 @@ class Revocations:
     async def check_known(self) -> None:
         """Raises UnavailableError if the list could never be read."""
         if self._cursor is None:
-            await self.poll()
+            await self._ask()
             if self._cursor is None:
                 raise _unknown()
 
     async def check_fresh(self) -> None:
         """Raises UnavailableError if the list is out of date and cannot be read now."""
         if self.age() > FRESH_SECONDS:
-            await self.poll()
+            await self._ask()
             if self.age() > FRESH_SECONDS:
                 raise _unknown()
+
+    async def _ask(self) -> None:
+        if not self._failing or time.monotonic() - self._asked_at >= ASK_AGAIN_SECONDS or self._polling:
+            await self.poll()
 
     async def poll(self) -> None:
         """Read what is new; who comes meanwhile waits for the same reading."""
@@ -124,7 +130,7 @@ class Revocations:
             await self.poll()
 
     async def _poll(self) -> None:
-        started = time.monotonic()
+        started = self._asked_at = time.monotonic()
         try:
             async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
                 page = await self._read(self._cursor)

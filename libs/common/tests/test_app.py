@@ -11,12 +11,12 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import select
 from starlette.types import Receive, Scope, Send
 
 from common.app import create_app
-from common.db import SessionDep, session_factory
+from common.db import SessionDep, create_engine, session_factory
 from common.settings import ServiceSettings
 from common.testing import listening, running
 from devstack.postgres import run_postgres
@@ -62,6 +62,7 @@ async def test_readyz_lists_every_dependency(client: httpx.AsyncClient) -> None:
         "postgres": True,
         "redis_state": True,
         "revocations": True,
+        "revocations_fresh": True,
     }
 
 
@@ -83,6 +84,14 @@ async def test_readyz_names_the_dependency_that_is_away(notes_url: str, auth_url
         "detail": "ConnectionError",
         "duration_ms": checks["redis_cache"]["duration_ms"],
     }
+
+
+async def test_a_process_that_never_learnt_what_is_revoked_is_not_ready_since_it_lets_nobody_in() -> None:
+    settings = ServiceSettings(env="development", auth_url="http://127.0.0.1:1", client_secret=SECRET)
+    async with running(create_app("notes", settings, [], nothing_more)) as client:
+        response = await client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (503, "not_ready")
+    assert response.json()["checks"]["revocations"]["ok"] is False
 
 
 async def test_rows_are_created_read_and_deleted(client: httpx.AsyncClient) -> None:
@@ -162,6 +171,33 @@ async def test_a_silent_postgres_is_no_bug_of_ours(
     await engine.dispose()
     assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert "unexpected error" not in caplog.text
+
+
+async def test_a_connection_that_postgres_ends_is_no_bug_of_ours(
+    app: FastAPI, notes_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    patient, engine = (create_engine(notes_url, application="tests", pool_size=size) for size in (2, 1))
+    app.state.sessions = session_factory(engine)
+    async with patient.begin() as other, running(app) as client:
+        await other.execute(text("LOCK TABLE notes.note"))
+        waiting = asyncio.create_task(client.get("/notes/any"))
+        await _end_who_waits(patient)
+        response = await waiting
+    await patient.dispose()
+    await engine.dispose()
+    assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert "unexpected error" not in caplog.text
+
+
+async def _end_who_waits(engine: AsyncEngine) -> None:
+    """As Postgres does to everybody when it restarts."""
+    end = text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'relation'")
+    async with asyncio.timeout(5):
+        while True:
+            async with engine.begin() as connection:
+                if (await connection.execute(end)).scalar():
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def test_without_postgres_a_request_is_told_to_come_again(auth_url: str, tmp_path_factory: Any) -> None:

@@ -1,9 +1,9 @@
 """What `/readyz` of the gateway checks, and what of it decides.
 
-Only one thing makes a gateway useless: never having had auth's keys, since then nobody can come in. All else is
-shown and does not decide. Without the state Redis limits are counted per process; without one service the others
-still answer; and a load balancer that took every gateway out because of one of them would turn a part of an outage
-into the whole.
+Only one thing makes a gateway useless: never having had auth's keys, or its list of what is revoked (a check of every
+service), since then nobody can come in. All else is shown and does not decide. Without the state Redis limits are
+counted per process; without one service the others still answer; and a load balancer that took every gateway out
+because of one of them would turn a part of an outage into the whole.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Tests of `gateway.readiness`: all is shown, and only the keys decide."""
+"""Tests of `gateway.readiness`: all is shown, and only what lets people in decides."""
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ async def test_ready_names_all_it_depends_on(gateway: httpx.AsyncClient) -> None
         "auth_keys",
         "redis_state",
         "revocations",
+        "revocations_fresh",
         "auth",
         "coach",
         "admin",
