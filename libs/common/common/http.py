@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -70,7 +70,10 @@ class _Token(BaseModel):
 
 
 class ServiceAuth(httpx.Auth):
-    """Signs calls to `audience` with a client-credentials token (RFC 6749 §4.4), fetched once and renewed in time."""
+    """Signs calls to `audience` with a client-credentials token (RFC 6749 §4.4), fetched once and renewed in time.
+
+    A token may end before its time, with the key that signed it: one that is refused is renewed too.
+    """
 
     def __init__(
         self,
@@ -90,13 +93,26 @@ class ServiceAuth(httpx.Auth):
             "scope": scope,
         }
         self._token = ""
-        self._renew_at = self._ends_at = float("-inf")
+        self._renewed_at = self._renew_at = self._ends_at = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def async_auth_flow(self, request: httpx.Request) -> AsyncIterator[httpx.Request]:  # type: ignore[override]
-        """Add the bearer token; httpx types this as a generator that also receives."""
-        request.headers["Authorization"] = f"Bearer {await self._current()}"
-        yield request
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Add the bearer token; the call is made again with a newer one when the callee does not take it."""
+        token = await self._current()
+        request.headers["Authorization"] = f"Bearer {token}"
+        response = yield request
+        if response.status_code != 401 or ACTOR_REFUSED_HEADER in response.headers:
+            return
+        self._give_up(token)
+        # What is streamed has been sent and cannot be sent again.
+        if isinstance(request.stream, httpx.ByteStream) and (newer := await self._current()) != token:
+            request.headers["Authorization"] = f"Bearer {newer}"
+            yield request
+
+    def _give_up(self, token: str) -> None:
+        """Renew `token` at once, unless it is new: a callee that takes none must not make us ask auth all the time."""
+        if token == self._token:
+            self._renew_at = min(self._renew_at, self._renewed_at + RENEW_AGAIN_SECONDS)
 
     async def _current(self) -> str:
         async with self._lock:
@@ -112,7 +128,7 @@ class ServiceAuth(httpx.Auth):
 
     async def _renew(self, now: float) -> None:
         token = await call(self._client, "POST", "/internal/token", _Token, data=self._form)
-        self._token = token.access_token
+        self._token, self._renewed_at = token.access_token, now
         self._ends_at = now + token.expires_in
         self._renew_at = max(self._ends_at - RENEW_BEFORE_SECONDS, now + RENEW_AGAIN_SECONDS)
 

@@ -54,7 +54,7 @@ class PublicKeys:
 
         Raises UnavailableError when auth cannot be asked: a key it does not know may be made up or new.
         """
-        self._refresh_if_due()
+        self.refresh_if_due()
         if key_id not in self._keys:
             await self._refreshed()
             if self._failed:
@@ -64,12 +64,13 @@ class PublicKeys:
     async def check(self) -> None:
         """Raises UnavailableError as long as no key could ever be fetched."""
         if not self._keys:
-            self._refresh_if_due()
+            self.refresh_if_due()
             await self._refreshed()
         if not self._keys:
             raise _unavailable()
 
-    def _refresh_if_due(self) -> None:
+    def refresh_if_due(self) -> None:
+        """Begin a fetch when it is time for one; nobody has to wait for it."""
         interval = RETRY_SECONDS if self._failed else KEY_FETCH_INTERVAL_SECONDS
         if not self._refresh and self._clock() - self._fetched_at >= interval:
             self._refresh = asyncio.create_task(self._refresh_keys())

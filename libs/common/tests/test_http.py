@@ -1,6 +1,7 @@
 """What a caller learns when another service fails, and how it proves who it is."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from types import NoneType
 
@@ -28,6 +29,14 @@ from standins.server import serve
 callee = FastAPI()
 released = asyncio.Event()
 
+
+class Taken:
+    """The one token that `/guarded` takes."""
+
+    token = ""
+
+
+taken = Taken()
 token_endpoint = FastAPI()
 
 
@@ -53,6 +62,12 @@ async def answer(status: int) -> Response:
 @callee.get("/person-refused")
 async def person_refused() -> Response:
     return JSONResponse({"code": "unauthorized"}, 401, {ACTOR_REFUSED_HEADER: "true"})
+
+
+@callee.post("/guarded")
+async def guarded(request: Request) -> Response:
+    ours = request.headers["authorization"] == f"Bearer {taken.token}"
+    return JSONResponse(await request.json(), 200 if ours else 401)
 
 
 @callee.get("/nothing", status_code=204)
@@ -148,6 +163,37 @@ async def test_one_token_serves_many_calls(client: httpx.AsyncClient, auth_url: 
     sent = {Echo.model_validate_json(reply.content).headers["authorization"] for reply in replies}
     assert len(sent) == 1
     assert sent.pop().startswith("Bearer ey")
+
+
+@pytest.fixture
+async def granting() -> AsyncIterator[httpx.AsyncClient]:
+    """An auth that grants tokens 1, 2, 3 …"""
+    granted = itertools.count(1)
+    app = FastAPI()
+
+    @app.post("/internal/token")
+    async def token() -> dict[str, object]:
+        return {"access_token": str(next(granted)), "expires_in": 600}
+
+    async with listening(app) as url, http_client(url) as client:
+        yield client
+
+
+async def test_a_token_that_ended_with_its_key_is_renewed_and_the_call_made_again(
+    client: httpx.AsyncClient, granting: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = ServiceAuth(granting, client_id="reader", client_secret=SecretStr("s"), audience="notes", scope="notes:read")
+    taken.token = "1"
+    assert await call(client, "POST", "/guarded", str, json="a", auth=auth) == "a"
+    taken.token = "2"
+    with pytest.raises(UpstreamError):  # renewed a moment ago, so that there is hardly a better one
+        await call(client, "POST", "/guarded", str, json="b", auth=auth)
+    monkeypatch.setattr("common.http.RENEW_AGAIN_SECONDS", 0)
+    assert await call(client, "POST", "/guarded", str, json="c", auth=auth) == "c"
+    taken.token = "4"
+    with pytest.raises(UpstreamError):
+        await call(client, "POST", "/guarded", str, json="d", auth=auth)
+    assert await call(client, "POST", "/guarded", str, json="e", auth=auth) == "e"
 
 
 async def test_a_token_is_used_to_its_end_while_auth_is_away(client: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """Which tokens open the door, and which of the many almost-right ones do not."""
 
+import asyncio
 import string
 import time
 from typing import Any
@@ -144,6 +145,29 @@ async def test_what_a_dropped_key_has_signed_is_forgotten_with_it(
     for token in (tokens.sign({}, {"kid": "made-up"}), by_thief):  # the first one makes the door ask again
         with pytest.raises(UnauthorizedError):
             await door.verify(token)
+
+
+async def test_a_token_in_use_ends_with_its_key_though_no_other_token_is_shown(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.public_keys.KEY_FETCH_INTERVAL_SECONDS", 0)
+    published = [tokens.public_jwk()]
+
+    async def fetch() -> list[dict[str, Any]]:
+        return published
+
+    door = Verifier(fetch_keys=fetch, issuer=ISSUER, audience="notes", revocations=nothing_revoked())
+    token = tokens.player()
+    await door.verify(token)
+    published[:] = [{**Tokens().public_jwk(), "kid": "next"}]
+
+    async def go_on() -> None:
+        while True:
+            await door.verify(token)
+            await asyncio.sleep(0)
+
+    with pytest.raises(UnauthorizedError):
+        await asyncio.wait_for(go_on(), 2)
 
 
 async def test_a_key_set_that_is_no_json_is_no_bug_of_ours(tokens: Tokens) -> None:

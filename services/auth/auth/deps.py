@@ -12,8 +12,7 @@ from auth.keys import KeyRing
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.db import Sessions
-from common.errors import ForbiddenError
-from common.identity import ActingUser, Service, User, require_scope
+from common.identity import Service, User, require_acting_role, require_scope
 
 
 def _settings(request: Request) -> Settings:
@@ -48,18 +47,6 @@ def _holders(request: Request) -> list[Holder]:
     return cast("list[Holder]", request.state.holders)
 
 
-def _acting_viewer(user: ActingUser) -> User:
-    if user.role not in ("viewer", "admin"):
-        raise ForbiddenError
-    return user
-
-
-def _acting_admin(user: ActingUser) -> User:
-    if user.role != "admin":
-        raise ForbiddenError
-    return user
-
-
 def no_store(response: Response) -> None:
     """For routers whose replies are nobody else's business, caches included."""
     response.headers["Cache-Control"] = "no-store"
@@ -79,5 +66,5 @@ StatsReader = Annotated[Service, Depends(require_scope("auth:read"))]
 KeysAdmin = Annotated[Service, Depends(require_scope("auth:keys"))]
 UsersAdmin = Annotated[Service, Depends(require_scope("auth:users"))]
 # The person for whom admin calls, by their own token.
-ActingViewer = Annotated[User, Depends(_acting_viewer)]
-ActingAdmin = Annotated[User, Depends(_acting_admin)]
+ActingViewer = Annotated[User, Depends(require_acting_role("viewer", "admin"))]
+ActingAdmin = Annotated[User, Depends(require_acting_role("admin"))]

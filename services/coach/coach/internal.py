@@ -15,8 +15,8 @@ from coach.deps import CoachDep, CompletionsDep
 from coach.games import GameSettings, list_games, put_game
 from coach.stats import By, Stats, read_stats
 from common.db import SessionDep
-from common.errors import ForbiddenError, problem_responses
-from common.identity import ActingUser, Service, require_scope
+from common.errors import problem_responses
+from common.identity import Service, User, require_acting_role, require_scope
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,13 @@ class GameList(BaseModel):
 
 @router.put("/games/{slug}", dependencies=[Depends(require_scope("coach:games"))])
 async def set_game(
-    slug: str, body: GameSettings, admin: ActingUser, coach: CoachDep, session: SessionDep
+    slug: str,
+    body: GameSettings,
+    admin: Annotated[User, Depends(require_acting_role("admin"))],
+    coach: CoachDep,
+    session: SessionDep,
 ) -> GameSettings:
     """Create or replace a game, on behalf of an admin."""
-    if admin.role != "admin":
-        raise ForbiddenError
     await put_game(session, slug, body, coach.prompts)
     logger.info("game set", extra={"game": slug, "patch": body.patch, "admin": str(admin.id)})
     return body

@@ -5,8 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
-from common.errors import ForbiddenError
-from common.identity import ActingUser, User
+from common.identity import User, require_acting_role
 from worker.queues import Consumers
 from worker.settings import Settings
 
@@ -23,13 +22,7 @@ def _consumers(request: Request) -> Consumers:
     return cast("Consumers", request.state.consumers)
 
 
-def _acting_admin(user: ActingUser) -> User:
-    if user.role != "admin":
-        raise ForbiddenError
-    return user
-
-
 SettingsDep = Annotated[Settings, Depends(_settings)]
 BrokerDep = Annotated[Redis, Depends(_broker)]
 ConsumersDep = Annotated[Consumers, Depends(_consumers)]
-ActingAdmin = Annotated[User, Depends(_acting_admin)]
+ActingAdmin = Annotated[User, Depends(require_acting_role("admin"))]
