@@ -1,4 +1,7 @@
-"""Changes to users, each with its row in the audit; who they are stays with auth."""
+"""Changes to users, each with its row in the audit; who they are stays with auth.
+
+Each begins with a look at the user: who is not there leaves no row, or the audit would name an erased person again.
+"""
 
 from uuid import UUID
 
@@ -20,6 +23,7 @@ async def change(user_id: UUID, changes: UserChange, admin: User, sessions: Sess
 
 async def sign_out(user_id: UUID, body: SignOut, admin: User, sessions: Sessions, users: UsersClient) -> SignedOut:
     """End all sessions of a user; raises NotFoundError and what auth says."""
+    await users.show(user_id, admin)
     async with audited(sessions, admin, "user.sign_out", str(user_id)) as entry:
         ended = await users.sign_out(user_id, body, admin)
         entry.after = {"sessions": ended.sessions, "reason": body.reason}
@@ -28,6 +32,7 @@ async def sign_out(user_id: UUID, body: SignOut, admin: User, sessions: Sessions
 
 async def erase(user_id: UUID, admin: User, sessions: Sessions, users: UsersClient) -> Erasure:
     """Erase a user everywhere; raises NotFoundError and what auth says. The row itself gets the pseudonym by it."""
+    await users.show(user_id, admin)
     async with audited(sessions, admin, "user.erase", str(user_id)) as entry:
         erasure = await users.erase(user_id, admin)
         entry.after = {"erasure": str(erasure.id)}
