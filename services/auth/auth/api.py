@@ -21,7 +21,7 @@ from auth.deps import (
 )
 from auth.erasures import Receipt
 from auth.export import export
-from auth.models import (
+from auth.shapes import (
     DevLogin,
     GoogleLogin,
     JWKSet,
@@ -96,7 +96,7 @@ async def export_me(caller: CurrentUser, sessions: SessionsDep, holders: Holders
     return StreamingResponse(document, media_type="application/json", headers=EXPORT_HEADERS)
 
 
-@router.delete("/me", status_code=202, responses=problem_responses(401, 503))
+@router.delete("/me", status_code=202, responses=problem_responses(401, 403, 503))
 async def delete_me(caller: CurrentUser, erasures: ErasuresDep, response: Response) -> Receipt:
     """Delete your account, and erase you from every service: at once where possible, else as soon as it is.
 

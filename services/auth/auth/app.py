@@ -12,11 +12,12 @@ from auth import api, ops_api, revocations, service_clients
 from auth.clients import Holder, open_holders
 from auth.erasures import Erasures
 from auth.google import google_client
-from auth.housekeeping import housekeeping
+from auth.housekeeping import keep_house
 from auth.keys import open_key_ring
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.app import create_app
+from common.background import in_background
 from common.db import Sessions
 from common.identity import Verifier
 from common.revocations import Revocations
@@ -41,8 +42,8 @@ async def lifespan(_: FastAPI, state: Mapping[str, Any]) -> AsyncIterator[dict[s
         await service_clients.store_secrets(session, settings.service_secrets)
     issuer = TokenIssuer(keys, issuer=settings.issuer, lifetime_seconds=settings.access_token_seconds)
     async with (
-        keys.followed(),
-        housekeeping(state["sessions"]),
+        in_background(keys.follow()),
+        in_background(keep_house(state["sessions"])),
         google_client(
             certs_url=settings.google_certs_url,
             client_ids=settings.google_client_ids,

@@ -19,14 +19,14 @@ from cryptography.fernet import Fernet, InvalidToken
 from prometheus_client import Counter, Gauge
 from pydantic import BaseModel, ConfigDict, SecretStr
 from sqlalchemy import func
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
-from auth import privacy
+from auth import privacy, user_changes, users
 from auth.clients import Holder
 from auth.models import Erasure
+from common.background import in_background
 from common.db import Sessions, utc_now
-from common.errors import NotFoundError, UnauthorizedError
+from common.errors import NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Erasures:
     async def order(self, user_id: UUID, *, by: UUID | None = None) -> Receipt:
         """Delete the account, then let every service erase; for its owner, or `by` an operator.
 
-        Raises, when it is gone already, UnauthorizedError for its owner, and NotFoundError for an operator.
+        Raises what `users.get` does for its owner, and what `user_changes.locked` does for an operator.
         """
         person = Person(user_id=user_id, pseudonym=uuid4())
         erasure = Erasure(
@@ -88,13 +88,16 @@ class Erasures:
             due_at=utc_now() + LEASE,
         )
         async with self.sessions.begin() as session:
-            if not await privacy.delete_account(session, user_id, person.pseudonym, self.identity_key, by=by):
-                raise NotFoundError if by else UnauthorizedError
+            if by:
+                user = await user_changes.locked(session, user_id, by)
+            else:
+                user = await users.get(session, user_id, with_for_update=True)
+            await privacy.delete_account(session, user, person.pseudonym, self.identity_key, by=by)
             session.add(erasure)
         logger.info("erasure ordered", extra={"erasure": str(erasure.id)})
         try:
             return await self._attempt(erasure.id, person, AT_ONCE_SECONDS)
-        except (SQLAlchemyError, OSError) as error:  # it is ordered all the same
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is ordered all the same
             logger.warning("erasure left for later", extra={"reason": type(error).__name__})
             return _receipt(erasure)
 
@@ -108,13 +111,9 @@ class Erasures:
 
     @asynccontextmanager
     async def pursued(self) -> AsyncIterator[Self]:
-        """See erasures through in the background until the end; several processes share the work."""
-        pursuing = asyncio.create_task(self._pursue())
-        try:
+        """See erasures through until the end of the block; several processes share the work."""
+        async with in_background(self._pursue()):
             yield self
-        finally:
-            pursuing.cancel()
-            await asyncio.wait([pursuing])
 
     async def _pursue(self) -> None:
         while True:
@@ -123,8 +122,8 @@ class Erasures:
                 while await self.carry_out_due():
                     pass
                 await self._measure()
-            except (SQLAlchemyError, OSError) as error:
-                logger.warning("erasures cannot be read", extra={"reason": type(error).__name__})
+            except Exception as error:  # noqa: BLE001 - whatever it was, giving up would strand every erasure
+                logger.warning("erasures cannot be carried out", extra={"reason": type(error).__name__})
 
     async def carry_out_due(self) -> int:
         """One more attempt at some of those whose time has come; how many there were."""

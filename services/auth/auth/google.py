@@ -11,7 +11,8 @@ from httpx_aiohttp import HttpxAiohttpClient
 from pydantic import BaseModel, Field
 
 from auth.google_certificates import Certificates
-from auth.models import EMAIL, LONGEST_EMAIL, LONGEST_NAME, GoogleLogin, Locale
+from auth.models import Locale
+from auth.shapes import EMAIL, LONGEST_EMAIL, LONGEST_NAME, GoogleLogin
 from common.errors import Text, UnauthorizedError
 
 # Google writes its issuer in two ways; accounts are stored under the second.
@@ -43,7 +44,7 @@ class GoogleAccount(BaseModel):
     @property
     def display_name(self) -> str | None:
         """The name, as far as an account may have such a one."""
-        return re.sub(r"[\x00-\x1f\x7f]", "", self.name or "").strip()[:LONGEST_NAME] or None
+        return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "", self.name or "").strip()[:LONGEST_NAME] or None
 
     @property
     def locale(self) -> Locale | None:

@@ -2,10 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from auth import revocations
 from common.db import Sessions
@@ -15,22 +11,12 @@ logger = logging.getLogger(__name__)
 EVERY_SECONDS = 600.0
 
 
-@asynccontextmanager
-async def housekeeping(sessions: Sessions) -> AsyncIterator[None]:
-    """In the background until the end; every process does it, which does no harm."""
-    running = asyncio.create_task(_keep(sessions))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
-
-
-async def _keep(sessions: Sessions) -> None:
+async def keep_house(sessions: Sessions) -> None:
+    """For ever; every process does it, which does no harm."""
     while True:
         await asyncio.sleep(EVERY_SECONDS)
         try:
             async with sessions.begin() as session:
                 await revocations.forget_old(session)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, there is a next time
             logger.warning("could not delete what is over", extra={"reason": type(error).__name__})

@@ -19,7 +19,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import Audit, KeyState, SigningKey
-from auth.ops_models import KeyList, SigningKeyPublic
+from auth.ops_shapes import KeyList, SigningKeyPublic
 from auth.revocations import RELEVANT
 from common.db import uuid7
 from common.errors import ConflictError, NotFoundError, Text

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -38,7 +36,7 @@ class Keys(NamedTuple):
 
 
 class KeyRing:
-    """The keys, held in memory; `open_key_ring` makes it, `followed` keeps it up to date."""
+    """The keys, held in memory; `open_key_ring` makes it, `follow` keeps it up to date."""
 
     def __init__(self, sessions: Sessions, encryption: Fernet, keys: Keys) -> None:
         self._sessions = sessions
@@ -54,17 +52,8 @@ class KeyRing:
         """The public keys that tokens may be signed with, now or soon; a `common.public_keys.KeySource`."""
         return self._keys.published
 
-    @asynccontextmanager
-    async def followed(self) -> AsyncIterator[None]:
-        """Re-read until the end of the block."""
-        following = asyncio.create_task(self._follow())
-        try:
-            yield
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Re-read for ever."""
         while True:
             await asyncio.sleep(REREAD_SECONDS)
             await self.reread()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from auth import key_rotation, user_changes, user_search
 from auth.deps import ActingAdmin, ActingViewer, EncryptionDep, ErasuresDep, KeysAdmin, UsersAdmin, no_store
 from auth.erasures import Receipt
-from auth.ops_models import KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
+from auth.ops_shapes import KeyList, SignedOut, SignOut, UserChange, UserDetail, UserPage, UserSearch
 from common.db import SessionDep
 from common.errors import problem_responses
 

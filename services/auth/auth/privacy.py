@@ -16,18 +16,14 @@ REASON = "reason"
 
 
 async def delete_account(
-    session: AsyncSession, user_id: UUID, pseudonym: UUID, key: SecretStr, *, by: UUID | None
-) -> bool:
-    """End all sessions and delete the account, for its owner or `by` an operator; False when it is gone already."""
-    user = await session.get(User, user_id, with_for_update=True)
-    if user is None:
-        return False
+    session: AsyncSession, user: User, pseudonym: UUID, key: SecretStr, *, by: UUID | None
+) -> None:
+    """End all sessions and delete the account, whose row the caller has locked, for its owner or `by` an operator."""
     await revocations.void_sessions(session, user)
     await erased_identities.mark(session, key, user)
-    await pseudonymise(session, user_id, pseudonym)
+    await pseudonymise(session, user.id, pseudonym)
     session.add(Audit(actor=str(by or pseudonym), action="user.erased", subject=str(pseudonym)))
     await session.delete(user)  # and with it the refresh tokens
-    return True
 
 
 async def pseudonymise(session: AsyncSession, user_id: UUID, pseudonym: UUID) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from auth.models import ServiceClient, ServiceToken, TokenRequest
+from auth.models import ServiceClient
+from auth.shapes import ServiceToken, TokenRequest
 from auth.tokens import TokenIssuer
 from common.db import Sessions, utc_now
 from common.errors import BadRequestError, Text, UnauthorizedError

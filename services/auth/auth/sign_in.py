@@ -4,9 +4,10 @@ from uuid import UUID
 
 from auth import erased_identities, google, refresh_tokens, users
 from auth.google import Google
-from auth.models import DevLogin, GoogleLogin, LogoutDone, SignedIn, User, UserPublic
+from auth.models import User
 from auth.refresh_tokens import InvalidRefreshTokenError
 from auth.settings import Settings
+from auth.shapes import DevLogin, GoogleLogin, LogoutDone, SignedIn, UserPublic
 from auth.tokens import TokenIssuer
 from common.db import Sessions
 

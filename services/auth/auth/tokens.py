@@ -8,7 +8,8 @@ from uuid import UUID
 from jose import jwt
 
 from auth.keys import KeyRing
-from auth.models import ServiceToken, User
+from auth.models import User
+from auth.shapes import ServiceToken
 from common.db import uuid7
 from common.identity import PLAYER_AUDIENCE
 from common.public_keys import ALGORITHM

@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth import revocations, user_search
 from auth.models import Audit, User
-from auth.ops_models import SignedOut, UserChange
+from auth.ops_shapes import SignedOut, UserChange
 from common.errors import ConflictError, NotFoundError, Text
 
 
@@ -27,7 +27,7 @@ class NotAnAdminError(ConflictError):
 
 async def change(session: AsyncSession, user_id: UUID, changes: UserChange, actor_id: UUID) -> None:
     """Make the changes that are any; raises NotFoundError, OwnAccountError, NotAnAdminError."""
-    user = await _locked(session, user_id, actor_id)
+    user = await locked(session, user_id, actor_id)
     after = {field: value for field, value in changes.wanted().items() if value != getattr(user, field)}
     if not after:
         return
@@ -44,15 +44,18 @@ async def change(session: AsyncSession, user_id: UUID, changes: UserChange, acto
 
 async def sign_out(session: AsyncSession, user_id: UUID, reason: str | None, actor_id: UUID) -> SignedOut:
     """End all sessions of an account; raises NotFoundError, NotAnAdminError."""
-    user = await _locked(session, user_id, actor_id)
-    ended = await user_search.live_sessions(session, user_id)
+    user = await locked(session, user_id, actor_id)
+    ended = await user_search.count_sessions(session, user_id)
     await revocations.void_sessions(session, user)
-    _record(session, "user.signed_out", user_id, actor_id, sessions=len(ended), reason=reason)
-    return SignedOut(sessions=len(ended))
+    _record(session, "user.signed_out", user_id, actor_id, sessions=ended, reason=reason)
+    return SignedOut(sessions=ended)
 
 
-async def _locked(session: AsyncSession, user_id: UUID, actor_id: UUID) -> User:
-    """The account to change, once both rows are locked: two admins who demote each other take turns."""
+async def locked(session: AsyncSession, user_id: UUID, actor_id: UUID) -> User:
+    """The account to change, once both rows are locked: two admins who demote each other take turns.
+
+    Raises NotFoundError, NotAnAdminError.
+    """
     # By id, or the two would wait for each other for ever.
     query = select(User).where(col(User.id).in_([user_id, actor_id])).order_by(col(User.id))
     rows = (

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, distinct, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth.models import Audit, RefreshToken, User
-from auth.ops_models import AuditEntry, UserDetail, UserEntry, UserPage, UserSearch, UserSession
+from auth.ops_shapes import AuditEntry, UserDetail, UserEntry, UserPage, UserSearch, UserSession
 from common.db import utc_now
 from common.errors import NotFoundError
 
@@ -42,21 +42,30 @@ async def show(session: AsyncSession, user_id: UUID) -> UserDetail:
     history = select(Audit).where(Audit.subject == str(user_id)).order_by(col(Audit.id).desc()).limit(NEWEST)
     return UserDetail(
         **UserEntry.model_validate(user).model_dump(),
-        sessions=await live_sessions(session, user_id),
+        sessions=await _sessions(session, user_id),
         audit=[AuditEntry.model_validate(entry) for entry in (await session.exec(history)).all()],
     )
 
 
-async def live_sessions(session: AsyncSession, user_id: UUID) -> list[UserSession]:
+async def count_sessions(session: AsyncSession, user_id: UUID) -> int:
+    """How many sessions can still be refreshed."""
+    families = select(func.count(distinct(col(RefreshToken.family)))).where(RefreshToken.user_id == user_id, *_live())
+    return (await session.exec(families)).one()
+
+
+async def _sessions(session: AsyncSession, user_id: UUID) -> list[UserSession]:
     """Sessions that can still be refreshed, the last used first; each use of one makes a token."""
     created, last_used = func.min(RefreshToken.created_at), func.max(RefreshToken.created_at)
-    live = func.count().filter(col(RefreshToken.revoked_at).is_(None), col(RefreshToken.expires_at) > utc_now())
     query = (
         select(RefreshToken.family, created, last_used)
         .where(RefreshToken.user_id == user_id)
         .group_by(col(RefreshToken.family))
-        .having(live > 0)
+        .having(func.count().filter(*_live()) > 0)
         .order_by(last_used.desc())
         .limit(NEWEST)
     )
     return [UserSession(sid=sid, created_at=first, last_used_at=last) for sid, first, last in await session.exec(query)]
+
+
+def _live() -> tuple[ColumnElement[bool], ...]:
+    return col(RefreshToken.revoked_at).is_(None), col(RefreshToken.expires_at) > utc_now()

@@ -1,5 +1,6 @@
 """Accounts: found or made by issuer and subject, read, changed by their owner, counted."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func
@@ -8,7 +9,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from auth import revocations
-from auth.models import Audit, Locale, Stats, User, UserUpdate
+from auth.models import Audit, Locale, User
+from auth.shapes import Stats, UserUpdate
 from common.claims import Plan, Role
 from common.db import utc_now, uuid7
 from common.errors import ForbiddenError, Text, UnauthorizedError
@@ -70,9 +72,9 @@ async def grant(
     session.add(Audit(actor=by, action="user.granted", subject=str(user.id), detail=changes))
 
 
-async def get(session: AsyncSession, user_id: UUID) -> User:
+async def get(session: AsyncSession, user_id: UUID, **options: Any) -> User:
     """The account behind a valid token; raises UnauthorizedError when it is gone, AccountBannedError."""
-    user = await session.get(User, user_id)
+    user = await session.get(User, user_id, **options)
     if user is None:
         raise UnauthorizedError
     return refuse_banned(user)
@@ -80,7 +82,7 @@ async def get(session: AsyncSession, user_id: UUID) -> User:
 
 async def update(session: AsyncSession, user_id: UUID, changes: UserUpdate) -> User:
     """Change what `changes` names."""
-    user = await get(session, user_id)
+    user = await get(session, user_id, with_for_update={"key_share": True})  # or it might be gone before it is changed
     user.sqlmodel_update(changes.model_dump(exclude_unset=True))
     return user
 

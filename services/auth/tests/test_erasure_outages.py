@@ -23,6 +23,7 @@ from .erasing import (
     make_due,
     process,
     receipt_once_done,
+    row_once_unsealed,
     rows_with,
     until,
 )
@@ -120,6 +121,27 @@ async def test_an_erasure_that_is_overdue_is_told_and_counted(
         holders["coach"].broken = False
         await make_due(committed)
         assert (await receipt_once_done(lasting, str(receipt.id)))["state"] == "done"
+
+
+async def test_a_failure_that_nobody_foresaw_strands_no_later_erasure(
+    told: Settings,
+    committed: Sessions,
+    holders: Holders,
+    person_id: UUID,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasures, "POLL_SECONDS", 0.01)
+    async with committed.begin() as session:
+        unreadable = Erasure(services={}, sealed=Fernet(told.key_encryption_key.get_secret_value()).encrypt(b"nobody"))
+        session.add(unreadable)
+    async with process(told, committed) as auth, auth.pursued():
+        await until(lambda: "erasures cannot be carried out" in caplog.messages)
+        holders["coach"].broken = True
+        receipt = await auth.order(person_id)
+        holders["coach"].broken = False
+        await make_due(committed)
+        await row_once_unsealed(committed, str(receipt.id))
 
 
 async def test_an_erasure_sealed_with_another_key_is_told_and_kept(

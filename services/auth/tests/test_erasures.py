@@ -122,6 +122,19 @@ async def test_an_operator_erases_who_is_banned_and_the_ban_outlasts_the_account
         assert len((await session.exec(entries)).all()) == 1
 
 
+async def test_an_admin_who_has_just_been_demoted_erases_nobody(
+    lasting: httpx.AsyncClient, committed: Sessions, told: Settings, holders: Holders
+) -> None:
+    person, operator = await sign_in(lasting), await sign_in(lasting, role="admin")
+    async with committed.begin() as session:  # unknown to verifiers, as a change is for a second
+        await session.exec(update(User).where(col(User.id) == operator.id).values(role="player"))
+    token = await service_token(lasting, told, "admin", "auth")
+    headers = {"Authorization": f"Bearer {token}", ACTOR_HEADER: operator.headers["Authorization"].split()[1]}
+    refused = await lasting.delete(f"/internal/users/{person.id}", headers=headers)
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_longer_admin")
+    assert (await lasting.get("/auth/me", headers=person.headers)).status_code == 200
+
+
 async def test_who_was_not_banned_may_start_anew_as_somebody_else(lasting: httpx.AsyncClient) -> None:
     person = await sign_in(lasting)
     await erase(lasting, person)

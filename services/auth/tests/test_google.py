@@ -13,8 +13,9 @@ from sqlmodel import select
 
 from auth.app import build
 from auth.google import Google, InvalidGoogleTokenError, google_client
-from auth.models import Audit, GoogleLogin, User
+from auth.models import Audit, User
 from auth.settings import Settings
+from auth.shapes import GoogleLogin
 from common.db import Sessions, uuid7
 from common.testing import running
 from standins.gate import Gate

@@ -8,7 +8,7 @@ import pytest
 
 from auth.google import Google, InvalidGoogleTokenError
 from auth.google_certificates import Certificates, GoogleUnavailableError
-from auth.models import GoogleLogin
+from auth.shapes import GoogleLogin
 from standins.gate import Gate
 from standins.google import CLIENT_ID, GoogleStandin
 from standins.standin import Reply

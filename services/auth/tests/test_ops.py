@@ -11,6 +11,7 @@ import pytest
 from jose import jwt
 from sqlmodel import col, select, update
 
+from auth import user_search
 from auth.app import build
 from auth.models import RefreshToken, Revocation, SigningKey, User
 from auth.settings import Settings
@@ -67,6 +68,7 @@ ROUTES = [
     ("GET", f"/internal/users/{uuid7()}", None),
     ("PATCH", f"/internal/users/{uuid7()}", {"plan": "premium"}),
     ("POST", f"/internal/users/{uuid7()}/logout", {}),
+    ("DELETE", f"/internal/users/{uuid7()}", None),
 ]
 READS = [("GET", "/internal/keys"), ("POST", "/internal/users/search"), ("GET", ROUTES[4][1])]
 
@@ -286,6 +288,15 @@ async def test_ending_the_sessions_of_a_user_leaves_the_account(
     (entry,) = (await ops("GET", path_of(held[0]), for_=admin)).json()["audit"]
     assert (entry["action"], entry["actor"]) == ("user.signed_out", admin["user"]["id"])
     assert entry["detail"] == {"sessions": 2, "reason": "lost phone"}
+
+
+async def test_all_sessions_that_end_are_counted_though_only_the_newest_are_shown(
+    ops: Ops, admin: dict[str, Any], log_in: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_search, "NEWEST", 2)
+    held = [await log_in("p@example.com") for _ in range(3)]
+    assert len((await ops("GET", path_of(held[0]), for_=admin)).json()["sessions"]) == 2
+    assert (await ops("POST", f"{path_of(held[0])}/logout", for_=admin, json={})).json() == {"sessions": 3}
 
 
 async def test_ops_rotate_and_see_keys_but_never_a_private_part(ops: Ops, admin: dict[str, Any]) -> None:

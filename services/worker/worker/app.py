@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from common.app import create_app
+from common.background import in_background
 from common.jobs import create_celery, relaying
 from worker import api
 from worker.models import Outbox
 from worker.queues import Consumers
-from worker.resume import resuming
+from worker.resume import resume
 from worker.settings import Settings
 
 
@@ -25,7 +26,7 @@ def build(settings: Settings | None = None) -> FastAPI:
             settings.broker_redis_url.get_secret_value(),
             visibility_timeout_seconds=settings.visibility_timeout_seconds,
         )
-        async with relaying(state["sessions"], Outbox, celery), resuming(state["sessions"]):
+        async with relaying(state["sessions"], Outbox, celery), in_background(resume(state["sessions"])):
             yield {"consumers": Consumers(celery)}
 
     return create_app("worker", settings, [api.router, api.privacy_router], lifespan)

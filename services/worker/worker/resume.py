@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 from common.db import Sessions
 from worker import jobs
@@ -14,19 +12,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 10
 
 
-@asynccontextmanager
-async def resuming(sessions: Sessions) -> AsyncIterator[None]:
+async def resume(sessions: Sessions) -> None:
     """Looks for them at once, when a killed system starts again, and then every few seconds."""
-    looking = asyncio.create_task(_resume(sessions))
-    try:
-        yield
-    finally:
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
-
-
-async def _resume(sessions: Sessions) -> None:
     while True:
         try:
             for job_id in await jobs.order_abandoned(sessions):
