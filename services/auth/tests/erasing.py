@@ -96,3 +96,13 @@ async def make_due(sessions: Sessions) -> None:
     """Let every lease lapse."""
     async with sessions.begin() as session:
         await session.exec(update(Erasure).values(due_at=col(Erasure.requested_at)))
+
+
+async def somebody_waits(sessions: Sessions) -> None:
+    """Until a transaction waits for what another one has locked."""
+    for _ in range(500):
+        async with sessions() as session:
+            if (await session.exec(text("SELECT pid FROM pg_locks WHERE NOT granted"))).all():
+                return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody waits")

@@ -19,6 +19,7 @@ from .erasing import (
     row_once_unsealed,
     rows_with,
     sign_in,
+    somebody_waits,
 )
 from .test_users import service_token
 
@@ -38,6 +39,18 @@ async def test_a_person_is_erased_everywhere_at_once(
     for name, holder in holders.items():
         assert [(order.user_id, order.scope) for order in holder.erased] == [(person.id, f"{name} {name}:privacy")]
     assert pseudonym != person.id
+
+
+async def test_a_profile_that_is_changed_while_its_owner_is_erased_is_a_401(
+    lasting: httpx.AsyncClient, committed: Sessions
+) -> None:
+    person = await sign_in(lasting)
+    async with committed.begin() as session:
+        account = await session.get_one(User, person.id, with_for_update=True)
+        changing = asyncio.create_task(lasting.patch("/auth/me", headers=person.headers, json={"name": "Late"}))
+        await somebody_waits(committed)
+        await session.delete(account)
+    assert (await changing).status_code == 401
 
 
 async def test_whoever_is_erased_is_signed_out_and_a_second_request_is_a_401(

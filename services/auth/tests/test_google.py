@@ -159,6 +159,11 @@ async def test_a_signed_token_with_strange_claims_is_401(
     assert (response.status_code, response.json()["code"]) == (401, "invalid_google_token")
 
 
+async def test_a_name_that_nothing_can_store_is_left_out(client: httpx.AsyncClient, google: GoogleStandin) -> None:
+    response = await sign_in(client, google.sign_in(name="Han\ud83d\x00"))
+    assert (response.status_code, response.json()["user"]["name"]) == (200, "Han")
+
+
 @pytest.mark.parametrize(
     ("sent", "in_token", "status"),
     [("n-1", "n-1", 200), (None, None, 200), ("n-1", "n-2", 401), ("n-1", None, 401), (None, "n-1", 401)],
