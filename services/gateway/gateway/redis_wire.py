@@ -5,14 +5,13 @@ of it. What is rare, addresses and failures, is in redis-py's words; hiredis, it
 """
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
 from redis import RedisError
-from redis.asyncio import Redis, SSLConnection
+from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -69,19 +68,19 @@ class Wire(asyncio.Protocol):
 
 async def open_wire(redis: Redis) -> Wire:
     """Connect to where `redis` would, as whom it would; raises RedisError, OSError."""
-    loop, pool = asyncio.get_running_loop(), redis.connection_pool
-    options = pool.connection_kwargs
-    if path := options.get("path"):
-        _, wire = await loop.create_unix_connection(Wire, path)
+    loop = asyncio.get_running_loop()
+    # Never opened: it knows what the address says, and what addresses leave out.
+    told: Any = redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    if isinstance(told, UnixDomainSocketConnection):
+        _, wire = await loop.create_unix_connection(Wire, told.path)
     else:
-        secure = issubclass(pool.connection_class, SSLConnection)
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs")) if secure else None
-        _, wire = await loop.create_connection(Wire, options["host"], options["port"], ssl=context)
+        context = told.ssl_context.get() if isinstance(told, SSLConnection) else None
+        _, wire = await loop.create_connection(Wire, told.host, told.port, ssl=context)
     try:
-        if password := options.get("password"):
-            await _replied(wire, "AUTH", options.get("username") or "default", password)
-        if database := options.get("db"):
-            await _replied(wire, "SELECT", database)
+        if told.password:
+            await _replied(wire, "AUTH", told.username or "default", told.password)
+        if told.db:
+            await _replied(wire, "SELECT", told.db)
     except BaseException:
         wire.abort()
         raise
@@ -90,6 +89,11 @@ async def open_wire(redis: Redis) -> Wire:
 
 async def _replied(wire: Wire, *command: str | int) -> None:
     reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    wire.call(*command, then=reply.set_result)
+
+    def answered(answer: Any) -> None:
+        if not reply.done():  # or nobody waits any more
+            reply.set_result(answer)
+
+    wire.call(*command, then=answered)
     if isinstance(answer := await reply, RedisError):
         raise answer

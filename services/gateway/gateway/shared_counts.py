@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from redis import RedisError
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from common.redis import COMMAND_TIMEOUT_SECONDS
@@ -153,7 +154,7 @@ class SharedCounts:
         numbers = [number for call in self._under_way for number in call.numbers]
         wire.call(command, script, len(keys), *keys, *numbers, then=partial(self._answered, wire))
 
-    def _answered(self, wire: Wire, replies: list[Any] | RedisError) -> None:
+    def _answered(self, wire: Wire, replies: Any) -> None:
         if wire is not self._wire:  # of a connection given up before
             return
         if isinstance(replies, RedisError):
@@ -161,6 +162,9 @@ class SharedCounts:
                 self._evaluate(wire, "EVAL", SCRIPT)
             else:
                 self._fail(replies)
+            return
+        if not isinstance(replies, list) or len(replies) != len(self._under_way):  # it was no Redis
+            self._fail(InvalidResponse("not what the script says"))
             return
         answered, self._under_way = self._under_way, []
         self._be_heard()
@@ -173,7 +177,7 @@ class SharedCounts:
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
                 self._wire = await open_wire(self._redis)
-        except (RedisError, OSError) as error:  # a TimeoutError is one
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
             self._opening = None
             self._fail(error if isinstance(error, RedisError) else RedisConnectionError(repr(error)))
         else:
