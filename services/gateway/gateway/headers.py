@@ -84,7 +84,7 @@ def client_address(scope: Scope, proxies: Sequence[Network]) -> str:
 def client_network(address: str) -> str:
     """What is limited as one caller: an IPv4 address, or the /64 that an IPv6 subscriber has to himself."""
     parsed = _parsed(address)
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed or address)
 
 
 def _is_trusted(address: str, proxies: Sequence[Network]) -> bool:
@@ -94,9 +94,11 @@ def _is_trusted(address: str, proxies: Sequence[Network]) -> bool:
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     try:
-        return ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
         return None
+    # Listeners for both families write 192.0.2.1 as ::ffff:192.0.2.1, and all of those would be one /64.
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
 def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:

@@ -3,6 +3,7 @@
 Not a FastAPI route: routing, validation and response classes would cost more than all that is done here.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -185,6 +186,10 @@ async def _relay(reply: Connection, route: Route, admission: Admission, send: Se
                 if not more:
                     bill.ended()
             await send({"type": "http.response.body", "body": piece, "more_body": more})
+    except asyncio.CancelledError:
+        if bill:  # the player hung up, or signed out to be spared the end of an answer already read
+            bill.left()
+        raise
     except httpx.HTTPError as error:
         # To return without a last message makes the server cut the connection: nobody takes a part for the whole.
         upstream_failures.labels(route.service, "cut").inc()

@@ -84,7 +84,7 @@ class Bill:
             self._cost = self._whole
 
     def left(self) -> None:
-        """The player has gone."""
+        """The player has gone, or the session has ended."""
         self._cost = self._whole
 
     def settle(self) -> None:

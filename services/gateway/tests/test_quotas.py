@@ -166,6 +166,29 @@ async def test_who_leaves_before_the_question_is_told_pays_nothing(
     assert service.requests == []
 
 
+async def test_to_sign_out_before_the_end_of_an_answer_spares_nothing(
+    open_gateway: OpenGateway,
+    service: ScriptedService,
+    tokens: Tokens,
+    state_redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token = tokens.player()
+
+    async def sign_out(scope: Scope, receive: Receive, send: Send) -> None:
+        await streaming(DONE.partition(b"event: done")[0], whole=False)(scope, receive, send)
+        service.revoked.add(token)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    monkeypatch.setattr("common.revocations.POLL_SECONDS", 0.02)
+    service.answer = sign_out
+    gateway = await open_gateway(limits=quota(5))
+    response = await gateway.post(ASK, headers={"Authorization": f"Bearer {token}"})
+    assert "token_revoked" in response.text
+    assert await settled(state_redis, 1)
+
+
 async def test_a_service_that_is_away_costs_nothing(
     open_gateway: OpenGateway, signed_in: dict[str, str], state_redis: Redis
 ) -> None:

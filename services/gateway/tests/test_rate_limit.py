@@ -189,6 +189,8 @@ async def test_behind_a_trusted_proxy_the_address_before_it_counts(open_gateway:
     assert await sign_in("203.0.113.8") == 200
     # One subscriber's IPv6 addresses count as one.
     assert [await sign_in(f"2001:db8:1:2::{n}") for n in range(3)] == [200, 200, 429]
+    # IPv4 addresses stay what they are when a proxy writes them as IPv6.
+    assert [await sign_in(f"::ffff:203.0.113.{n}, ::ffff:10.1.1.1") for n in (7, 21, 22, 23)] == [429, 200, 200, 200]
 
 
 @pytest.mark.usefixtures("clean_redis")
