@@ -41,10 +41,14 @@ class Revoked(BaseModel):
 
 
 class RevocationPage(BaseModel):
-    """What was revoked since some moment; `next` asks for what comes later. Some may come twice."""
+    """What was revoked since some moment; `next` asks for what comes later, of which there is `more` already or not.
+
+    Some may come twice.
+    """
 
     revocations: list[Revoked]
     next: str
+    more: bool = False
 
 
 # Reads since a `next`, or all that matters; raises AppError.
@@ -132,8 +136,7 @@ class Revocations:
     async def _poll(self) -> None:
         started = self._asked_at = time.monotonic()
         try:
-            async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
-                page = await self._read(self._cursor)
+            following = await self._read_pages(started)
         except Exception as error:  # noqa: BLE001 - whatever it was, the list has to be read again
             polls.labels("failed").inc()
             if not self._failing:  # once per outage, not once per second
@@ -145,8 +148,18 @@ class Revocations:
         polls.labels("ok").inc()
         if self._failing:
             logger.info("the revoked tokens can be read again")
-        self._failing, self._cursor, self._read_at = False, page.next, started
-        self._apply(page.revocations, started)
+        self._failing, self._cursor, self._read_at = False, following, started
+
+    async def _read_pages(self, now: float) -> str:
+        """All that is new; the cursor for what comes later, which only the last page gives."""
+        cursor = self._cursor
+        while True:
+            async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
+                page = await self._read(cursor)
+            self._apply(page.revocations, now)
+            cursor = page.next
+            if not page.more:
+                return cursor
 
     def _apply(self, revocations: list[Revoked], now: float) -> None:
         for revoked in revocations:

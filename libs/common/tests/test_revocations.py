@@ -28,14 +28,19 @@ class Source:
         self.cursors: list[str | None] = []
         self.failure: Exception | None = None
         self.is_silent = False
+        self.more = 0
+        self.fails_at = 0
 
     async def read(self, since: str | None) -> RevocationPage:
         self.cursors.append(since)
+        if len(self.cursors) == self.fails_at:
+            raise UnavailableError
+        self.more -= 1
         if self.is_silent:
             await asyncio.Event().wait()
         if self.failure:
             raise self.failure
-        return RevocationPage(revocations=self.revoked, next=f"after-{len(self.cursors)}")
+        return RevocationPage(revocations=self.revoked, next=f"after-{len(self.cursors)}", more=self.more >= 0)
 
 
 @pytest.fixture
@@ -123,6 +128,18 @@ async def test_each_reading_goes_on_where_the_last_one_ended(source: Source, lis
     source.failure = None
     await listed.poll()
     assert source.cursors == [None, "after-1", "after-1"]
+
+
+async def test_a_list_of_several_pages_is_known_when_its_last_page_is(source: Source, listed: Revocations) -> None:
+    source.more = 2
+    source.revoked = [Revoked(sid=ONE, epoch=1)]
+    await listed.poll()
+    assert source.cursors == [None, "after-1", "after-2"]
+    source.more, source.fails_at = 1, 5
+    await listed.poll()
+    await listed.poll()
+    assert source.cursors[3:] == ["after-3", "after-4", "after-3"]  # nothing of a reading that broke off is left out
+    assert listed.voids(ONE, 0)
 
 
 async def test_while_nothing_could_ever_be_read_nobody_comes_in_but_the_first_reading_opens(

@@ -90,7 +90,7 @@ class Revocation(AuthTable, table=True):
     By session and not by user, so that nothing here names a person who has been erased.
     """
 
-    __table_args__ = (Index(None, "at"),)
+    __table_args__ = (Index(None, "at", "id"),)
 
     id: UUID = Field(default_factory=uuid7, primary_key=True)
     sid: UUID

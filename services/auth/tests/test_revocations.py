@@ -123,10 +123,15 @@ async def test_after_a_plan_change_a_refresh_brings_a_token_that_holds(
 
 
 async def page(sessions: Sessions, since: str | None = None) -> tuple[set[str], str]:
-    """Sessions on a page, and the next page's cursor."""
-    async with sessions() as session:
-        read = await revocations.read(session, since)
-    return {item.sid for item in read.revocations}, read.next
+    """Sessions on the pages there are, and the cursor of what comes later."""
+    sids, cursor, more = set[str](), since, True
+    while more:
+        async with sessions() as session:
+            read = await revocations.read(session, cursor)
+        sids |= {item.sid for item in read.revocations}
+        cursor, more = read.next, read.more
+    assert cursor
+    return sids, cursor
 
 
 async def record(session: AsyncSession, age: timedelta = timedelta()) -> str:
@@ -158,6 +163,21 @@ async def test_a_page_holds_what_is_new_or_without_a_cursor_all_that_still_matte
     assert (new in everything, known in everything, old in everything) == (True, True, False)
     recent, _ = await page(committed, cursor)
     assert (new in recent, known in recent) == (True, False)
+
+
+async def test_a_long_list_comes_in_pages_rows_of_one_moment_too(
+    committed: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "PAGE", 3)
+    sids = [uuid7() for _ in range(10)]
+    moment = utc_now()
+    async with committed.begin() as session:
+        session.add_all(Revocation(sid=sid, epoch=1, at=moment) for sid in sids)
+    async with committed() as session:
+        assert len((await revocations.read(session, None)).revocations) == 3
+    everything, cursor = await page(committed)
+    recent, _ = await page(committed, cursor)
+    assert {str(sid) for sid in sids} <= recent & everything
 
 
 async def test_a_clock_that_was_set_back_hides_nothing(committed: Sessions) -> None:

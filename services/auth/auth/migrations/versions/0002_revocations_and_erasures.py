@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_revocation"),
         schema=SCHEMA,
     )
-    op.create_index("ix_revocation_at", "revocation", ["at"], schema=SCHEMA)
+    op.create_index("ix_revocation_at_id", "revocation", ["at", "id"], schema=SCHEMA)
     op.create_index("ix_refresh_token_expires_at", "refresh_token", ["expires_at"], schema=SCHEMA)
     op.create_table(
         "erasure",
