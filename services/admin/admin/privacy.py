@@ -74,7 +74,8 @@ async def erase(session: AsyncSession, user_id: UUID, pseudonym: UUID) -> None:
     words = {name: getattr(Audit, name).op("-")(REASON) for name in ("before", "after")}
     await session.exec(update(Audit).where(about).values(**words))
     renamed = {name: cast(func.replace(cast(getattr(Audit, name), String), person, stand_in), JSONB) for name in words}
-    await session.exec(update(Audit).where(or_(about, by)).values(**renamed))
+    # A request's id leads to its logs, and callers may choose it.
+    await session.exec(update(Audit).where(or_(about, by)).values(**renamed, request_id=None))
     await session.exec(update(Audit).where(about).values(target=stand_in))
     await session.exec(update(Audit).where(by).values(actor_id=pseudonym))
     logger.info("person erased")

@@ -25,7 +25,14 @@ async def person(sessions: Sessions) -> UUID:
     """An operator who set up a game and banned somebody, whose role somebody else changed."""
     person, operator, banned = uuid4(), uuid4(), uuid4()
     rows = [
-        Audit(actor_id=person, action="game.put", target="chess", after={"owner": str(person)}, outcome="done"),
+        Audit(
+            actor_id=person,
+            action="game.put",
+            target="chess",
+            after={"owner": str(person)},
+            outcome="done",
+            request_id=str(person),
+        ),
         Audit(actor_id=person, action="user.change", target=str(banned), after={"reason": "rude"}, outcome="done"),
         Audit(
             actor_id=operator,
