@@ -86,15 +86,25 @@ def rag_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+def addresses(database: Database) -> dict[str, SecretStr]:
+    """Of each service's schema, migrated: that takes an event loop of its own."""
+    return {service: SecretStr(database.migrated(service)) for service in RECORDS}
+
+
 @pytest.fixture(params=RECORDS)
 async def holder(
-    request: pytest.FixtureRequest, settings: dict[str, Any], database: Database, tokens: Tokens, rag_url: str
+    request: pytest.FixtureRequest,
+    settings: dict[str, Any],
+    addresses: dict[str, SecretStr],
+    tokens: Tokens,
+    rag_url: str,
 ) -> AsyncIterator[Holder]:
     """Auth's client of each service."""
     service: str = request.param
     build, settings_of = SERVICES[service]
-    address = SecretStr(database.migrated(service))
-    async with running(build(settings_of(**{**settings, "rag_url": rag_url, "database_url": address}))) as http:
+    told = {**settings, "rag_url": rag_url, "database_url": addresses[service]}
+    async with running(build(settings_of(**told))) as http:
         http.headers.update(tokens.service_headers("auth", service, own_scope(service)))
         yield Holder(service, http)
 
