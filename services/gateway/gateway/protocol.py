@@ -21,6 +21,7 @@ from common.errors import PROBLEM_JSON, AppError, BadRequestError, UnavailableEr
 from gateway.body import TooSlowError
 from gateway.headers import Header
 from gateway.readiness import Drain
+from gateway.reply_writer import ReplyWriter
 from gateway.request_head import MAX_HEAD_BYTES, HeadTooLargeError, check_head, check_size
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise BadRequestError
         check_head(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         super().on_headers_complete()
+        self.cycle.transport = ReplyWriter(self.transport)  # type: ignore[assignment] # all of one that a reply needs
         self._request = self.cycle
         self._in_head = False
         # Trailers come by the same callback, and are nobody's headers.

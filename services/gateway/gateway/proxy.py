@@ -5,8 +5,8 @@ Not a FastAPI route: routing, validation and response classes would cost more th
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import httpx
 from fastapi import Request
@@ -28,7 +28,7 @@ from gateway.body import ClientLeftError, RequestBody
 from gateway.capacity import Capacity
 from gateway.connection import Connection
 from gateway.failed_tokens import FailedTokens
-from gateway.headers import client_address, client_network, to_client, to_service
+from gateway.headers import Header, client_address, client_network, to_client, to_service
 from gateway.open_streams import OpenStreams
 from gateway.outgoing import Outgoing
 from gateway.rate_limit import Admission, RateLimiter
@@ -73,37 +73,46 @@ class Proxy:
         route: Route | None = scope["route"]
         if route is None:
             raise NotFoundError
-        headers = dict(scope["headers"])
+        told = dict(scope["headers"])
         client = client_address(scope, self._trusted)
-        admission = await self._admit(route, client, headers.get(b"authorization"))
+        # Ready by the time that Redis has answered.
+        headers = cache(lambda: to_service(scope, told, client, self._trusted) + trace_headers())
+        asyncio.get_running_loop().call_soon(headers)
+        admission = await self._admit(route, client, told.get(b"authorization"))
         try:
-            await self._forward(scope, receive, send, route, client, admission)
+            await self._forward(scope, receive, send, told, headers, admission)
         except ClientLeftError:
             if admission.bill:
                 admission.bill.left()
             raise
         except AppError as error:  # ours, in the place of a reply
-            error.headers |= {name.decode(): value.decode() for name, value in admission.headers}
+            error.headers |= {name.decode(): value.decode() for name, value in admission.headers()}
             raise
         finally:
             if admission.bill:
                 admission.bill.settle()
 
     async def _forward(
-        self, scope: Scope, receive: Receive, send: Send, route: Route, client: str, admission: Admission
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        told: Mapping[bytes, bytes],
+        headers: Callable[[], list[Header]],
+        admission: Admission,
     ) -> None:
         """The question to the service, and its reply back."""
-        headers = dict(scope["headers"])
-        declared = headers.get(b"content-length")
+        route: Route = scope["route"]
+        declared = told.get(b"content-length")
         body = RequestBody(receive, cap=route.body_cap, seconds=route.body_seconds, declared=declared)
         async with body.ended_by_client():
             content = await body.content()
             outgoing = Outgoing(
                 method=scope["method"],
                 target=_target(scope),
-                headers=to_service(scope, headers, client, self._trusted) + trace_headers(),
+                headers=headers(),
                 body=content if isinstance(content, bytes) else aiter(content),
-                content_length=None if b"transfer-encoding" in headers else declared,
+                content_length=None if b"transfer-encoding" in told else declared,
                 silence=route.read_timeout,
             )
             capacity = self._capacities[route.service]
@@ -112,6 +121,8 @@ class Proxy:
             if admission.bill:
                 admission.bill.asked()
             try:
+                # Ready by the time that the service has answered.
+                asyncio.get_running_loop().call_soon(admission.headers)
                 reply = await _ask(self._upstreams[route.service], outgoing)
                 relay = partial(_relay, reply, route, admission)
                 await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
@@ -132,13 +143,14 @@ class Proxy:
     async def _player(self, client: str, authorization: bytes | None) -> PlayerClaims:
         """Who calls; raises UnauthorizedError, and TooManyRequestsError where too many tokens have failed."""
         token = bearer_token((authorization or b"").decode("latin-1"))
-        if not self._verifier.remembers(token):
-            self._failed_tokens.check(client_network(client))
+        address = client_network(client)
+        if self._failed_tokens.are_too_many(address) and not self._verifier.remembers(token):
+            self._failed_tokens.refuse(address)
         try:
             claims = await self._verifier.verify(token)
         except UnauthorizedError:
             if not self._verifier.remembers(token):  # or it is genuine, but revoked
-                self._failed_tokens.add(client_network(client))
+                self._failed_tokens.add(address)
             raise
         if not isinstance(claims, PlayerClaims):
             raise UnauthorizedError
@@ -174,7 +186,7 @@ async def _relay(reply: Connection, route: Route, admission: Admission, send: Se
     bill = admission.bill
     if bill:
         bill.replied(reply.status, reply.headers)
-    headers = to_client(reply.status, reply.headers) + admission.headers
+    headers = to_client(reply.status, reply.headers) + admission.headers()
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         more = True

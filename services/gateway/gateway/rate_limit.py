@@ -9,8 +9,9 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from contextvars import Context
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from prometheus_client import Counter
@@ -43,7 +44,7 @@ _PROBE = Check(Window("gateway:limit:probe", 1000, 1, binding=True))
 class Admission(NamedTuple):
     """Leave to go on: headers that say where the caller stands, the bill of a question, and who it is where known."""
 
-    headers: list[Header]
+    headers: Callable[[], list[Header]]
     bill: Bill | None = None
     player: PlayerClaims | None = None
 
@@ -71,26 +72,29 @@ class RateLimiter:
         check = self._check(route.limit, subject, plan, day)
         counted = await self._count(check, when_away=route.when_redis_away)
         if counted is None:
-            return Admission([])
+            return Admission(list)
         count, is_shared = counted
-        admitted = count.admits(check)
-        standings = _standings(route.limit, check, count, day)
-        for standing in standings:
-            if admitted or not standing.is_open:
-                note(standing, on_trial=standing.name in self._limits.shadow)
-        told = [standing for standing in standings if standing.name not in self._limits.shadow]
-        if not admitted:
-            raise refusal(told)
+        tell = partial(self._tell, route.limit, check, count, day)
+        if not count.admits(check):
+            raise refusal(tell())
         bill = None
         if check.quota and count.in_quota:
             bill = Bill(partial(self._give_back, check.quota.key, is_shared=is_shared))
-        return Admission(standing_headers(told), bill)
+        return Admission(cache(lambda: standing_headers(tell())), bill)
 
     async def aclose(self) -> None:
         """Settle what is to be settled, and let go of Redis."""
         if self._recovery:
             self._recovery.cancel()
         await self._shared.aclose()
+
+    def _tell(self, group: LimitName, check: Check, count: Count, day: Day) -> list[Standing]:
+        """Where the caller stands, as far as it is told; put down in the metrics, so once for each request."""
+        standings, admitted = _standings(group, check, count, day), count.admits(check)
+        for standing in standings:
+            if admitted or not standing.is_open:
+                note(standing, on_trial=standing.name in self._limits.shadow)
+        return [standing for standing in standings if standing.name not in self._limits.shadow]
 
     def _check(self, group: LimitName, subject: str, plan: Plan | None, day: Day) -> Check:
         digest = hashlib.blake2b(subject.encode(), digest_size=16).hexdigest()  # keys name nobody

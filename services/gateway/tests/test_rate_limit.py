@@ -75,7 +75,7 @@ async def remaining(limiter: RateLimiter, subject: str = "user:somebody") -> int
         admission = await limiter.admit(route(), subject, "free")
     except TooManyRequestsError:
         return None
-    return int(dict(admission.headers)[b"ratelimit-remaining"])
+    return int(dict(admission.headers())[b"ratelimit-remaining"])
 
 
 async def statuses(

@@ -226,7 +226,7 @@ async def test_a_cancelled_request_leaves_its_reply_to_nobody_else(
         await asyncio.gather(*asking, return_exceptions=True)
     left = {}
     for number in (0, 2, 4):
-        headers = dict((await limiter.admit(route, f"user:{number}", "free")).headers)
+        headers = dict((await limiter.admit(route, f"user:{number}", "free")).headers())
         left[number] = int(headers[b"ratelimit-remaining"])
     assert left == {0: 949, 2: 949, 4: 949}
 
