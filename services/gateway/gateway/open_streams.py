@@ -64,14 +64,17 @@ class OpenStreams:
 
     async def carry(
         self, relay: Relay, headers: Sequence[Header], player: PlayerClaims | None, scope: Scope, send: Send
-    ) -> None:
-        """Let `relay` send its reply; if that is an event stream, only as long as the player's token holds."""
-        if player and any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers):
-            await self._carry_stream(relay, player, scope, send)
-        else:
-            await relay(send)
+    ) -> bool:
+        """Let `relay` send its reply; if that is an event stream, only as long as the player's token holds.
 
-    async def _carry_stream(self, relay: Relay, player: PlayerClaims, scope: Scope, send: Send) -> None:
+        Whether it held.
+        """
+        if player and any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in headers):
+            return await self._carry_stream(relay, player, scope, send)
+        await relay(send)
+        return True
+
+    async def _carry_stream(self, relay: Relay, player: PlayerClaims, scope: Scope, send: Send) -> bool:
         stream = _Stream(player.epoch, send)
         of_session = self._streams.setdefault(player.sid, set())
         of_session.add(stream)
@@ -84,6 +87,9 @@ class OpenStreams:
             if not stream.deadline.expired():
                 raise
             await stream.take_leave(scope)
+            return False
+        else:
+            return True
         finally:
             of_session.discard(stream)
             if not of_session:

@@ -125,7 +125,9 @@ class Proxy:
                 asyncio.get_running_loop().call_soon(admission.headers)
                 reply = await _ask(self._upstreams[route.service], outgoing)
                 relay = partial(_relay, reply, route, admission)
-                await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
+                held = await self._open_streams.carry(relay, reply.headers, admission.player, scope, send)
+                if admission.bill and not held:  # or one could sign out just before the end, to be spared
+                    admission.bill.left()
             finally:
                 capacity.give_back()
 
@@ -198,10 +200,6 @@ async def _relay(reply: Connection, route: Route, admission: Admission, send: Se
                 if not more:
                     bill.ended()
             await send({"type": "http.response.body", "body": piece, "more_body": more})
-    except asyncio.CancelledError:
-        if bill:  # the player hung up, or signed out to be spared the end of an answer already read
-            bill.left()
-        raise
     except httpx.HTTPError as error:
         # To return without a last message makes the server cut the connection: nobody takes a part for the whole.
         upstream_failures.labels(route.service, "cut").inc()

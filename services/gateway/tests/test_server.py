@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from common.redis import redis_client
 from common.testing import Tokens
 
 from .process import GatewayProcess, RawService, connection, gateway_process, raw_service
@@ -81,13 +82,18 @@ async def test_told_to_stop_it_says_so_still_answers_and_lets_streams_finish(
         assert await gateway.ended(5) == 0
 
 
-async def test_a_stream_without_end_is_cut_when_its_time_is_over(started: dict[str, str], tokens: Tokens) -> None:
+async def test_a_stream_without_end_is_cut_when_its_time_is_over_and_costs_nothing(
+    started: dict[str, str], tokens: Tokens, clean_redis: None
+) -> None:
     async with gateway_process(**started, shutdown_seconds=1) as gateway:
         async with stream_of(gateway, tokens) as pieces:
             gateway.signal()
             with pytest.raises(httpx.RemoteProtocolError):  # nobody may take it for whole
                 await anext(pieces)
         assert await gateway.ended(5) == 0
+    async with redis_client(started["state_redis_url"]) as redis:
+        [quota] = await redis.keys("gateway:limit:questions_per_day:*")
+        assert await redis.get(quota) == b"0"
 
 
 async def test_a_second_signal_quits(started: dict[str, str], tokens: Tokens) -> None:
