@@ -1,6 +1,6 @@
 """What one request is counted against, and counting by this process alone, in memory."""
 
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
 
 # Quotas are kept in tenths of a question, since a cached answer costs one.
@@ -52,15 +52,16 @@ class OwnCounts:
     """What this process has admitted, by the rule of the script in `shared_counts`."""
 
     def __init__(self, subjects: int) -> None:
-        """Beyond `subjects` callers the one seen longest ago is forgotten."""
+        """Beyond `subjects` callers the one seen longest ago is forgotten; all of whom nothing counts are anyway."""
         self._subjects = subjects
-        self._admissions: OrderedDict[str, deque[float]] = OrderedDict()
+        # By the length of their window, so that whoever was seen longest ago is also the first of whom nothing counts.
+        self._admissions: defaultdict[int, OrderedDict[str, deque[float]]] = defaultdict(OrderedDict)
         self._questions: OrderedDict[str, int] = OrderedDict()
 
     def look(self, check: Check, now: float) -> Count:
         """Whether the request would be admitted; counts nothing."""
         window, quota = check
-        times = self._admissions.get(window.key) or deque[float]()
+        times = self._admissions[window.seconds].get(window.key) or deque[float]()
         while times and times[0] <= now - window.seconds:
             times.popleft()
         in_window = len(times) < window.requests
@@ -80,9 +81,11 @@ class OwnCounts:
         if not count.admits(check):
             return count
         if count.in_window:
-            times = self._admissions.setdefault(check.window.key, deque())
-            times.append(came_at)
-            self._keep(self._admissions, check.window.key)
+            logs = self._admissions[check.window.seconds]
+            logs.setdefault(check.window.key, deque()).append(came_at)
+            self._keep(logs, check.window.key)
+            while logs and next(iter(logs.values()))[-1] <= now - check.window.seconds:
+                logs.popitem(last=False)
             count = count._replace(remaining=count.remaining - 1)
         if check.quota and count.in_quota:
             self._questions[check.quota.key] = self._questions.get(check.quota.key, 0) + QUESTION

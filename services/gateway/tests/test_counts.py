@@ -1,5 +1,6 @@
 """The rule of the limits, in Redis and in memory, against one simple enough to be seen to be right."""
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -117,6 +118,25 @@ async def test_the_script_decides_as_the_model_does(state_redis: Redis, story: l
         now += step.after
         model.give_back(step.given_back)
         assert await take(state_redis, now, step) == model.take(now, step)
+
+
+def test_a_request_that_waited_for_longer_than_its_window_counts_no_more() -> None:
+    own, check = OwnCounts(10), Check(Window("slow", 5, 1, binding=True))
+    assert own.take(check, 2.0, came_at=1.0).in_window
+    assert own.look(check, 2.0).remaining == 5
+
+
+def test_a_flood_from_many_addresses_leaves_nothing_in_memory() -> None:
+    own = OwnCounts(1000)
+    tracemalloc.start()
+    for number in range(500):
+        for _ in range(100):
+            own.take(Check(Window(f"address {number}", 100, 60, binding=True)), float(number), came_at=float(number))
+    for key, seconds in (("rare", 3600), ("next", 60)):
+        own.take(Check(Window(key, 100, seconds, binding=True)), 560.0, came_at=560.0)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 100_000
 
 
 def test_who_was_not_seen_for_longest_is_forgotten_first() -> None:
