@@ -121,7 +121,7 @@ async def development_login(
     return await sign_in.for_development(body, sessions, issuer, settings)
 
 
-@keys_router.get("/.well-known/jwks.json")
+@keys_router.get("/.well-known/jwks.json", responses=problem_responses(503))
 async def public_keys(keys: KeysDep, response: Response) -> JWKSet:
     """The public keys that access tokens are signed with."""
     response.headers["Cache-Control"] = f"public, max-age={JWKS_MAX_AGE_SECONDS}"

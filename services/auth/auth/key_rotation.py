@@ -26,8 +26,8 @@ from common.errors import ConflictError, NotFoundError, Text
 from common.public_keys import ALGORITHM
 
 KEY_BITS = 2048
-# In a flood of made-up key ids a verifier asks for the keys every 30 s, of a process that re-reads them every 5 s,
-# perhaps through a cache that keeps the answer for 15 s: it has seen a key that is published for longer than that.
+# In a flood of made-up key ids a verifier asks for the keys every 30 s, of a process that has read them in the last
+# 14 s, perhaps through a cache that keeps the answer for 15 s: it has seen a key that is published for longer.
 PUBLISHED_BEFORE_USE = timedelta(seconds=60)
 # No token of a retired key lives longer, whatever lifetime was set when it was signed.
 KEPT_AFTER_USE = RELEVANT

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -13,12 +14,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from auth import key_rotation
 from auth.models import SigningKey
 from common.db import Sessions
+from common.errors import UnavailableError
 from common.public_keys import ALGORITHM, JWK
 
 logger = logging.getLogger(__name__)
 
 # Each process learns of a rotation this late; how long a key is published before it signs allows for it.
 REREAD_SECONDS = 5.0
+# A process that could not re-read them for longer does not give them out: it may not know the key that signs next.
+OLDEST_SECONDS = 14.0
 
 
 class Signer(NamedTuple):
@@ -42,6 +46,7 @@ class KeyRing:
         self._sessions = sessions
         self._encryption = encryption
         self._keys = keys
+        self._read_at = time.monotonic()
 
     @property
     def signer(self) -> Signer:
@@ -49,7 +54,12 @@ class KeyRing:
         return self._keys.signer
 
     async def published(self) -> list[JWK]:
-        """The public keys that tokens may be signed with, now or soon; a `common.public_keys.KeySource`."""
+        """The public keys that tokens may be signed with, now or soon; a `common.public_keys.KeySource`.
+
+        Raises UnavailableError when that is not known; verifiers go on with what they have.
+        """
+        if time.monotonic() - self._read_at > OLDEST_SECONDS:
+            raise UnavailableError
         return self._keys.published
 
     async def follow(self) -> None:
@@ -60,11 +70,12 @@ class KeyRing:
 
     async def reread(self) -> None:
         """Take the steps of a rotation that are due, then read; without the database all stays as it is."""
+        began = time.monotonic()
         try:
             async with self._sessions.begin() as session:
                 await key_rotation.advance(session)
                 keys = await _read(session, self._encryption, self._keys.signer)
-            self._keys = keys
+            self._keys, self._read_at = keys, began
         except Exception as error:  # noqa: BLE001 - whatever it was, the keys have to be read again
             logger.warning("could not re-read the signing keys", extra={"reason": type(error).__name__})
 

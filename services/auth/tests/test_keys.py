@@ -9,13 +9,14 @@ import pytest
 from cryptography.fernet import Fernet
 from sqlmodel import col, delete, select, update
 
-from auth import key_rotation
+from auth import key_rotation, keys
 from auth.api import JWKS_MAX_AGE_SECONDS
-from auth.keys import REREAD_SECONDS, KeyRing, open_key_ring
+from auth.keys import OLDEST_SECONDS, KeyRing, open_key_ring
 from auth.models import Audit, KeyState, SigningKey
 from auth.settings import Settings
 from auth.tokens import TokenIssuer
 from common.db import Sessions, create_engine, session_factory, uuid7
+from common.errors import UnavailableError
 from common.public_keys import KEY_FETCH_INTERVAL_SECONDS
 
 ADMIN = uuid7()
@@ -163,12 +164,12 @@ async def test_a_second_rotation_keeps_every_key_whose_tokens_may_live(sessions:
 
 
 def test_a_new_key_is_in_every_answer_a_verifier_may_have_when_it_signs() -> None:
-    latest = KEY_FETCH_INTERVAL_SECONDS + REREAD_SECONDS + JWKS_MAX_AGE_SECONDS
+    latest = KEY_FETCH_INTERVAL_SECONDS + OLDEST_SECONDS + JWKS_MAX_AGE_SECONDS
     assert timedelta(seconds=latest) < key_rotation.PUBLISHED_BEFORE_USE
 
 
-async def test_keys_in_memory_outlast_a_database_that_is_away(
-    settings: Settings, committed: Sessions, encryption: Fernet
+async def test_keys_in_memory_outlast_a_database_that_is_away_but_are_not_given_out_for_long(
+    settings: Settings, committed: Sessions, encryption: Fernet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = create_engine(settings.database_url.get_secret_value(), application="tests", pool_size=1)
     away = create_engine("postgresql+asyncpg://auth@127.0.0.1:1/postgres", application="tests", pool_size=1)
@@ -179,6 +180,9 @@ async def test_keys_in_memory_outlast_a_database_that_is_away(
     await ring.reread()
     assert await ring.published() == known
     assert ring.signer.kid in [key["kid"] for key in known]
+    monkeypatch.setattr(keys, "OLDEST_SECONDS", 0)
+    with pytest.raises(UnavailableError):
+        await ring.published()
     await engine.dispose()
 
 
