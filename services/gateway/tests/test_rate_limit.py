@@ -30,7 +30,7 @@ TIGHT = Limits(
 )
 ASK = "/api/coach/ask"
 GAMES = "/api/coach/games"
-LOGIN = "/auth/dev/login"
+LOGIN = "/auth/google/login"
 
 OpenLimiter = Callable[[Limits], Awaitable[RateLimiter]]
 
