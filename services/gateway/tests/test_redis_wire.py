@@ -59,10 +59,30 @@ async def test_one_that_does_not_speak_as_redis_fails_who_waits(
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://127.0.0.2", "rediss://127.0.0.2/1", "unix:///nowhere", "redis://127.0.0.1:{}"]
+    ("url", "asked"),
+    [
+        ("redis://", ("localhost", 6379)),
+        ("redis://redis-state/1", ("redis-state", 6379)),
+        ("rediss://redis-state:7000", ("redis-state", 7000)),
+    ],
 )
-async def test_an_address_may_leave_out_what_redis_py_knows(url: str) -> None:
-    await refused(url.format(free_port()))
+async def test_an_address_may_leave_out_what_redis_py_knows(
+    url: str, asked: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected_to: list[tuple[str, int]] = []
+
+    async def connect(_: object, host: str, port: int, *, ssl: object) -> None:
+        connected_to.append((host, port))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", connect)
+    await refused(url)
+    assert connected_to == [asked]
+
+
+async def test_where_nobody_listens_who_waits_is_told() -> None:
+    await refused(f"redis://127.0.0.1:{free_port()}")
+    await refused("unix:///nowhere")
 
 
 @pytest.fixture
