@@ -13,14 +13,12 @@ import httptools
 from prometheus_client import Counter
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from common import logs
 from common.db import uuid7
 from common.errors import PROBLEM_JSON, AppError, BadRequestError, UnavailableError, caller_locale, problem
 from gateway.body import TooSlowError
-from gateway.headers import Header
-from gateway.readiness import Drain
+from gateway.conditions import ServerConditions
 from gateway.reply_writer import ReplyWriter
 from gateway.request_head import MAX_HEAD_BYTES, HeadTooLargeError, check_head, check_size
 
@@ -34,16 +32,6 @@ READER_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 
 refusals = Counter("gateway_refused_requests_total", "Requests refused before they became one", ["code"])
-
-
-class ServerConditions(ServerState):
-    """What all connections of a server share."""
-
-    def __init__(self, *, max_connections: int, hardening: tuple[Header, ...], drain: Drain) -> None:
-        super().__init__()
-        self.max_connections = max_connections
-        self.hardening = hardening
-        self.drain = drain
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -75,18 +63,20 @@ class GuardedProtocol(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, unless there are too many."""
+        """Take the connection, unless there are too many with a request."""
         super().connection_made(transport)
-        if len(self.connections) > self.server_state.max_connections:
+        if not self.server_state.has_room():
             self._deaf = True
             self._write_refusal(UnavailableError())
             transport.close()
         else:
+            self.server_state.unused[transport] = None
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget all timers."""
         super().connection_lost(exc)
+        self.server_state.unused.pop(self.transport, None)
         self._unset_keepalive_if_required()
         self._disarm_head()
         self._disarm_cut()
@@ -137,6 +127,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.transport = ReplyWriter(self.transport)  # type: ignore[assignment] # all of one that a reply needs
         self._request = self.cycle
+        self.server_state.unused.pop(self.transport, None)
         self._in_head = False
         # Trailers come by the same callback, and are nobody's headers.
         self.headers = []
@@ -158,6 +149,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The reply is written; the client has its time to read it, and to send what the reply did not wait for."""
         super().on_response_complete()
+        self.server_state.unused[self.transport] = None
         if self.transport.is_closing() or not self._in_head:
             self._cut_after(READER_SECONDS)
 

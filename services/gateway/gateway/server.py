@@ -14,8 +14,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.server import HANDLED_SIGNALS
 
+from gateway.conditions import ServerConditions
 from gateway.headers import security_headers
-from gateway.protocol import GuardedProtocol, ServerConditions
+from gateway.protocol import GuardedProtocol
 from gateway.readiness import Drain
 from gateway.settings import Settings
 

@@ -73,7 +73,7 @@ class Settings(ServiceSettings):
     upstream_connections: PositiveInt = 1000
     upstream_waiting: NonNegativeInt = 200
     upstream_wait_seconds: PositiveFloat = 2.0
-    # Of clients, idle ones included; 15 KiB each.
+    # Of clients, 15 KiB each. Beyond it those without a request make room.
     max_connections: PositiveInt = 5000
     # Longer than a proxy in front keeps idle connections (nginx 60 s), or it would now and then use one that we close.
     keep_alive_seconds: PositiveInt = 75

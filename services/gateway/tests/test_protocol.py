@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from pydantic import SecretStr
@@ -23,6 +24,7 @@ class App:
 
     def __init__(self) -> None:
         self.requests: list[Scope] = []
+        self.begun = asyncio.Event()
         self.left = asyncio.Event()
         self.sent = 0
 
@@ -33,6 +35,7 @@ class App:
                 await send({"type": f"lifespan.{reached}.complete"})
             return
         self.requests.append(scope)
+        self.begun.set()
         if scope["path"] == "/endless":
             await self._endless(receive, send)
         elif scope["path"] == "/early":
@@ -202,8 +205,29 @@ async def test_what_the_reply_did_not_wait_for_must_come_soon(
 
 async def test_too_many_connections_are_told_so(app: App) -> None:
     async with guarded(app, a_gateway(max_connections=1)) as port, connection(port) as (reader, writer):
-        writer.write(HEAD + b"\r\n")
-        await reader.readuntil(b"}")
+        writer.write(CHUNKED)
+        async with asyncio.timeout(5):
+            await app.begun.wait()
         assert problem_of(await exchange(port))["status"] == 503
-        writer.write(HEAD + b"\r\n")
+        writer.write(b"0\r\n\r\n")
         assert b" 200 " in await reader.readuntil(b"}"), "who was there first stays"
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"\r\n"], ids=["nothing", "half a head", "an answered request"])
+async def test_whoever_has_no_request_makes_room_for_others(app: App, sent: bytes) -> None:
+    async with (
+        guarded(app, a_gateway(max_connections=2)) as port,
+        connection(port) as (oldest, writer),
+        connection(port) as (reader, working),
+    ):
+        working.write(CHUNKED)
+        async with asyncio.timeout(5):
+            await app.begun.wait()
+        writer.write(sent)
+        if sent.endswith(b"\r\n\r\n"):
+            await oldest.readuntil(b"\r\n0\r\n\r\n")
+        assert b" 200 " in await exchange(port, HEAD + b"Connection: close\r\n\r\n")
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(oldest.read(), 5) == b""
+        working.write(b"0\r\n\r\n")
+        assert b" 200 " in await reader.readuntil(b"}")
