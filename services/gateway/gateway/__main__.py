@@ -1,10 +1,10 @@
 """`python -m gateway`: the gateway, served. Where it listens comes from options, or from uvicorn's variables."""
 
 import argparse
-import gc
 import os
 import socket
 
+from gateway import memory
 from gateway.app import build
 from gateway.readiness import Drain
 from gateway.server import Server, allow_open_files
@@ -21,9 +21,7 @@ def main() -> None:
     settings, drain = Settings(), Drain()
     app = build(settings, drain)
     allow_open_files(settings)
-    # What was made so far stays to the end: a collector that looked at it again and again took a quarter of the time.
-    gc.collect()
-    gc.freeze()
+    memory.settle()
     # uvicorn's own way with a descriptor keeps it open to the end: the listener would never close.
     inherited = None if options.fd is None else [socket.socket(fileno=options.fd)]
     Server(app, settings, drain, host=options.host, port=options.port).run(inherited)

@@ -48,9 +48,14 @@ class RequestBody:
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | asyncio.TimerHandle | None = None
 
-    async def content(self) -> "bytes | RequestBody":
-        """The body itself when it came in one piece, as most do; else this object, to be iterated."""
+    async def content(self, *, whole: bool = False) -> "bytes | RequestBody":
+        """The body itself when it came in one piece, as most do, or is wanted whole; else this object, to be iterated.
+
+        Whoever dawdles with a body that is wanted whole keeps none of the service's slots meanwhile.
+        """
         self._first = await self._next()
+        while whole and not self._complete:
+            self._first += await self._next()
         return self._first if self._complete else self
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

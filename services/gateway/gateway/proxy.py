@@ -106,7 +106,7 @@ class Proxy:
         declared = told.get(b"content-length")
         body = RequestBody(receive, cap=route.body_cap, seconds=route.body_seconds, declared=declared)
         async with body.ended_by_client():
-            content = await body.content()
+            content = await body.content(whole=route.who == "none")  # of strangers
             outgoing = Outgoing(
                 method=scope["method"],
                 target=_target(scope),

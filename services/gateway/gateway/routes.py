@@ -43,8 +43,7 @@ ROUTES = (
     # Every service looks through its tables for it.
     Route("/auth/me/export", "auth", "required", "export", read_timeout=30.0, exact=True),
     Route("/auth/google", "auth", "none", "sign_in"),
-    # There is no secret to be guessed, and scripts sign in many players.
-    Route("/auth/dev", "auth", "none", "account"),
+    Route("/auth/dev", "auth", "none", "sign_in"),
     Route("/.well-known/jwks.json", "auth", "none", "account", when_redis_away="admit", exact=True),
     Route("/api/coach", "coach", "required", "player", read_timeout=30.0),
     # Longer than coach itself allows retrieval and model together, so that its own words arrive.

@@ -38,7 +38,7 @@ class Limits(BaseModel):
     player: dict[Plan, Limit] = {"free": Limit(300, 60), "premium": Limit(600, 60)}
     export: dict[Plan, Limit] = {"free": Limit(10, 3600), "premium": Limit(10, 3600)}
     # Per IP address: a whole internet café may share one.
-    sign_in: Limit = Limit(60, 60)
+    sign_in: Limit = Limit(120, 60)
     account: Limit = Limit(600, 60)
     ops: Limit = Limit(600, 60)
     # Tokens that do not verify, per IP address and gateway process. Over it new tokens of honest neighbours are refused

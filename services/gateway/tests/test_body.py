@@ -11,7 +11,7 @@ from common.errors import PayloadTooLargeError
 from gateway import routes
 from gateway.body import RequestBody
 
-from .conftest import ScriptedService, connected, head, read_body, read_head
+from .conftest import OpenGateway, ScriptedService, connected, head, read_body, read_head
 
 ASK = "/api/coach/ask"
 CAP = 64 * 1024
@@ -149,3 +149,15 @@ async def test_a_body_that_trickles_in_ends_with_its_time(
         assert (status, "application/problem+json" in text, "connection: close" in text) == (408, True, True)
     # To the service the body is broken off, not whole.
     assert await asyncio.wait_for(ended, 5) == "http.disconnect"
+
+
+async def test_a_stranger_who_dawdles_keeps_no_slot_of_the_service(
+    open_gateway: OpenGateway, service: ScriptedService
+) -> None:
+    gateway = await open_gateway(upstream_connections=1, upstream_waiting=0)
+    async with connected(gateway) as (reader, writer):
+        writer.write(head("POST", "/auth/refresh", {"content-length": "6"}) + b"one")
+        assert (await gateway.post("/auth/refresh", content=b"other")).json()["body"] == "other"
+        writer.write(b"two")
+        assert (await read_head(reader))[0] == 200
+    assert [scope["path"] for scope in service.requests] == ["/auth/refresh"] * 2
