@@ -65,7 +65,9 @@ local function take()
     end
     if quota and in_quota then
       asked = redis.call('INCRBY', quota, cost)
-      redis.call('EXPIREAT', quota, expires)
+      if asked == cost then
+        redis.call('EXPIREAT', quota, expires)
+      end
     end
   end
   return {in_window and 1 or 0, math.max(requests - used, 0), tonumber(first) + length - now,
