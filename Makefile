@@ -9,6 +9,18 @@ SERVICES := gateway auth coach rag worker admin
 LIBRARIES := common devstack standins
 TESTS := $(or $(T),$(if $(S),services/$(S),))
 SOURCES := services libs tests bench conftest.py
+# Two at a time, each with a Postgres and Redis of its own: most tests wait for something most of the time. The first
+# half's output follows when the second has ended.
+HALF_1 := libs services/admin services/auth services/coach services/worker tests/contract
+HALF_2 := services/gateway services/rag tests/e2e
+define TEST_HALVES
+first=$$(mktemp); rm -f .coverage .coverage.half*; \
+COVERAGE_FILE=.coverage.half1 $(BIN)/python -m pytest $(HALF_1) --cov --cov-report= > $$first 2>&1 & half=$$!; \
+trap 'kill $$half 2>/dev/null; rm -f '$$first EXIT; \
+COVERAGE_FILE=.coverage.half2 $(BIN)/python -m pytest $(HALF_2) --cov --cov-report=; second=$$?; \
+wait $$half; half=$$?; cat $$first; test $$half = 0 && test $$second = 0 || exit 1; \
+$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=85
+endef
 GAME ?= wesnoth
 SECONDS ?= 150
 Q ?=
@@ -67,7 +79,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy $(foreach s,$(SERVICES),-p $(s)) $(foreach l,$(LIBRARIES),-p $(l)) -p bench.gateway
 
 test: lint types ## Everything: lint, types, unit, integration, contract, e2e; coverage at least 85 %
-	$(BIN)/python -m pytest $(TESTS) $(if $(TESTS),,--cov --cov-report=term --cov-fail-under=85)
+	@$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),$(TEST_HALVES))
 
 test-alone: setup ## Each service's tests in an environment that holds only what it declares
 	@for service in $(or $(S),$(SERVICES)); do echo "== $$service"; \
