@@ -9,18 +9,6 @@ SERVICES := gateway auth coach rag worker admin
 LIBRARIES := common devstack standins
 TESTS := $(or $(T),$(if $(S),services/$(S),))
 SOURCES := services libs tests bench conftest.py
-# Two at a time, each with a Postgres and Redis of its own: most tests wait for something most of the time. The first
-# half's output follows when the second has ended.
-HALF_1 := libs services/admin services/auth services/coach services/worker tests/contract
-HALF_2 := services/gateway services/rag tests/e2e
-define TEST_HALVES
-first=$$(mktemp); rm -f .coverage .coverage.half*; \
-COVERAGE_FILE=.coverage.half1 $(BIN)/python -m pytest $(HALF_1) --cov --cov-report= > $$first 2>&1 & half=$$!; \
-trap 'kill $$half 2>/dev/null; rm -f '$$first EXIT; \
-COVERAGE_FILE=.coverage.half2 $(BIN)/python -m pytest $(HALF_2) --cov --cov-report=; second=$$?; \
-wait $$half; half=$$?; cat $$first; test $$half = 0 && test $$second = 0 || exit 1; \
-$(BIN)/coverage combine --quiet && $(BIN)/coverage report --fail-under=85
-endef
 GAME ?= wesnoth
 SECONDS ?= 150
 Q ?=
@@ -29,7 +17,7 @@ export GAME Q
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo down ask games dev test test-alone test-faults e2e fuzz lint types fmt rotate-keys migrate build logs clean lock vectors calibrate bench bench-gateway bench-peers
+.PHONY: help setup up demo down ask games dev test test-first-half test-second-half test-alone test-faults e2e fuzz lint types fmt rotate-keys migrate build logs clean lock vectors calibrate bench bench-gateway bench-peers
 
 ##@ Run
 up: setup ## Start the whole system, ask two questions, stay up (DUGOUT_PORT=8000, DUGOUT_STATE=.dugout)
@@ -80,6 +68,24 @@ types: setup ## mypy, strict
 
 test: lint types ## Everything: lint, types, unit, integration, contract, e2e; coverage at least 85 %
 	@$(if $(TESTS),$(BIN)/python -m pytest $(TESTS),$(TEST_HALVES))
+
+# Most tests wait for something most of the time, so two halves run at once, each with a Postgres and Redis of its own.
+# The second half's output follows when both have ended.
+define TEST_HALVES
+rm -f .coverage .coverage.*; \
+$(MAKE) --no-print-directory --jobs=2 --keep-going test-first-half test-second-half; failed=$$?; \
+cat .coverage.second.log; \
+test $$failed = 0 && $(BIN)/coverage combine --quiet .coverage.first .coverage.second && \
+$(BIN)/coverage report --fail-under=85
+endef
+
+test-first-half:
+	@COVERAGE_FILE=.coverage.first $(BIN)/python -m pytest libs services/admin services/auth services/coach \
+	  services/worker tests/contract --cov --cov-report=
+
+test-second-half:
+	@COVERAGE_FILE=.coverage.second $(BIN)/python -m pytest services/gateway services/rag tests/e2e \
+	  --cov --cov-report= > .coverage.second.log 2>&1
 
 test-alone: setup ## Each service's tests in an environment that holds only what it declares
 	@for service in $(or $(S),$(SERVICES)); do echo "== $$service"; \
