@@ -87,9 +87,11 @@ test-second-half:
 	@COVERAGE_FILE=.coverage.second $(BIN)/python -m pytest services/gateway services/rag tests/e2e \
 	  --cov --cov-report= > .coverage.second.log 2>&1
 
-test-alone: setup ## Each service's tests in an environment that holds only what it declares
-	@for service in $(or $(S),$(SERVICES)); do echo "== $$service"; \
-	  $(UV) run --quiet --isolated --locked --package dugout-$$service --group dev python -m pytest -q services/$$service || exit 1; done
+test-alone: $(addprefix test-alone-,$(or $(S),$(SERVICES))) ## Each service's tests in an environment that holds only what it declares
+
+test-alone-%: setup
+	@echo "== $*"
+	@$(UV) run --quiet --isolated --locked --package dugout-$* --group dev python -m pytest -q services/$*
 
 test-faults: setup ## Minutes of outage and load: S=gateway or T=path for some of it
 	$(BIN)/python -m pytest -m faults -rP --timeout 600 $(TESTS)
