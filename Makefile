@@ -74,7 +74,7 @@ test: lint types ## Everything: lint, types, unit, integration, contract, e2e; c
 define TEST_HALVES
 rm -f .coverage .coverage.*; \
 $(MAKE) --no-print-directory --jobs=2 --keep-going test-first-half test-second-half; failed=$$?; \
-cat .coverage.second.log; \
+cat .second-half.log; rm -f .second-half.log; \
 test $$failed = 0 && $(BIN)/coverage combine --quiet .coverage.first .coverage.second && \
 $(BIN)/coverage report --fail-under=85
 endef
@@ -85,7 +85,7 @@ test-first-half:
 
 test-second-half:
 	@COVERAGE_FILE=.coverage.second $(BIN)/python -m pytest services/gateway services/rag tests/e2e \
-	  --cov --cov-report= > .coverage.second.log 2>&1
+	  --cov --cov-report= > .second-half.log 2>&1
 
 test-alone: $(addprefix test-alone-,$(or $(S),$(SERVICES))) ## Each service's tests in an environment that holds only what it declares
 
